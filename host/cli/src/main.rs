@@ -1,0 +1,2 @@
+//! The `sglhost` binary.
+fn main() {}

@@ -1,0 +1,167 @@
+//! What happens in a run, step by step: one type for the terminal, server-sent events, the web page and traces.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CallId, ContextId, Error, ProgramId, RunId};
+
+/// Why a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// A stop string, stop token or stop regex of the call matched, or the constraint admits nothing more.
+    Stop,
+    /// `max_tokens` or the end of the model's context was reached.
+    Length,
+    /// The model ended its text.
+    EndOfText,
+}
+
+impl FinishReason {
+    /// The reason as it is written in WIT, JSON and traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::EndOfText => "end-of-text",
+        }
+    }
+}
+
+/// What a call or a run used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens before the output, cached ones included.
+    pub prompt_tokens: u64,
+    /// Of those, tokens whose KV was already there.
+    pub cached_tokens: u64,
+    /// Tokens sampled.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// Adds another call's usage to this one.
+    pub fn add(&mut self, other: Usage) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.completion_tokens += other.completion_tokens;
+    }
+}
+
+/// A step of a run.
+///
+/// The text of a context is the concatenation of its `ContextText` and `CallDelta` events (and, for a fork, what its
+/// parent held when it was opened): prompt text is part of it, as in SGLang's `text_iter`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum Event {
+    /// Always the first event.
+    #[serde(rename = "run.started")]
+    RunStarted {
+        /// The run.
+        run: RunId,
+        /// The program's content.
+        program: ProgramId,
+    },
+    /// A context was created or forked.
+    #[serde(rename = "context.opened")]
+    ContextOpened {
+        /// The new context.
+        context: ContextId,
+        /// The context it was forked from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parent: Option<ContextId>,
+    },
+    /// The program appended text, or a role marker did.
+    #[serde(rename = "context.text")]
+    ContextText {
+        /// Where.
+        context: ContextId,
+        /// What was added.
+        text: String,
+    },
+    /// A call took effect on its context: what it sees is settled.
+    #[serde(rename = "call.started")]
+    CallStarted {
+        /// The call.
+        call: CallId,
+        /// Its context.
+        context: ContextId,
+        /// The name of its result ("answer").
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Text was generated: whole UTF-8 characters, never part of a stop string.
+    #[serde(rename = "call.delta")]
+    CallDelta {
+        /// The call.
+        call: CallId,
+        /// Its context.
+        context: ContextId,
+        /// The piece.
+        text: String,
+    },
+    /// A call ended well.
+    #[serde(rename = "call.finished")]
+    CallFinished {
+        /// The call.
+        call: CallId,
+        /// Its context.
+        context: ContextId,
+        /// The name of its result.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The whole output.
+        text: String,
+        /// Why it ended.
+        finish_reason: FinishReason,
+        /// What it used.
+        usage: Usage,
+    },
+    /// A call ended with an error.
+    #[serde(rename = "call.failed")]
+    CallFailed {
+        /// The call.
+        call: CallId,
+        /// Its context.
+        context: ContextId,
+        /// Why.
+        error: Error,
+    },
+    /// The program sent a piece of output of its own.
+    #[serde(rename = "emit")]
+    Emit {
+        /// The program's own name for this stream of data.
+        channel: String,
+        /// The data.
+        data: String,
+    },
+    /// The program wrote to its standard output or error.
+    #[serde(rename = "log")]
+    Log {
+        /// `stdout` or `stderr`.
+        stream: LogStream,
+        /// What it wrote; invalid UTF-8 is replaced.
+        text: String,
+    },
+    /// Always the last event of a run.
+    #[serde(rename = "run.finished")]
+    RunFinished {
+        /// The program's result as JSON text, or why there is none.
+        result: Result<String, Error>,
+        /// The sum over its calls.
+        usage: Usage,
+    },
+}
+
+/// Which of a program's output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}

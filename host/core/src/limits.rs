@@ -1,0 +1,125 @@
+//! Every numeric cap in one place: its default and what it protects.
+
+use std::time::Duration;
+
+/// Stop strings, tokens and regexes of one call.
+pub const STOP_CONDITIONS_MAX: usize = 64;
+/// Bytes of one stop string or stop regex; each is looked for after every token.
+pub const STOP_BYTES_MAX: usize = 4096;
+/// Alternatives reported for each sampled token.
+pub const TOP_LOGPROBS_MAX: u32 = 256;
+/// Tokens that one call may bias.
+pub const LOGIT_BIAS_MAX: usize = 1024;
+/// Choices of one `select`.
+pub const CHOICES_MAX: usize = 1024;
+/// Bytes of a constraint's pattern, before it is parsed.
+pub const PATTERN_BYTES_MAX: usize = 64 << 10;
+/// Bytes a compiled constraint's automata may take; larger ones are refused with the size named.
+pub const CONSTRAINT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of token masks one constraint may memoize; beyond it the oldest are forgotten and built again.
+pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one `append`; a context of 128 Ki tokens is about 0.5 MiB of text.
+pub const APPEND_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a component that is loaded.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a run's arguments.
+pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a program's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
+
+/// What one run may use. Each is enforced by `runtime`; reaching one ends the call or the run with an error that names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunLimits {
+    /// Sum over the run's linear memories.
+    pub memory_max_bytes: usize,
+    /// Sum over the run's tables.
+    pub table_elements_max: usize,
+    /// Time the guest's own code may run; waiting for the model is free.
+    pub cpu_budget: Duration,
+    /// Wall-clock time from start to finish.
+    pub wall_deadline: Duration,
+    /// Contexts open at once, forks included.
+    pub contexts_max: u32,
+    /// Calls started and not finished.
+    pub pending_calls_max: u32,
+    /// Operations queued on one context.
+    pub queued_operations_max: usize,
+    /// Options, constraints, outcomes and images held at once.
+    pub handles_max: usize,
+    /// Tokens of prompts (cached ones count) and outputs over the whole run.
+    pub tokens_max: u64,
+    /// Bytes given to `emit` over the whole run.
+    pub emitted_bytes_max: u64,
+    /// Bytes written to standard output and error over the whole run; the rest is dropped, which is reported once.
+    pub log_bytes_max: u64,
+    /// Bytes of the result.
+    pub result_bytes_max: usize,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self {
+            memory_max_bytes: 128 << 20,
+            table_elements_max: 100_000,
+            cpu_budget: Duration::from_secs(10),
+            wall_deadline: Duration::from_secs(600),
+            contexts_max: 256,
+            pending_calls_max: 512,
+            queued_operations_max: 4096,
+            handles_max: 4096,
+            tokens_max: 4_000_000,
+            emitted_bytes_max: 16 << 20,
+            log_bytes_max: 1 << 20,
+            result_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// What the host gives to all runs together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostLimits {
+    /// Runs alive at once; more wait their turn.
+    pub concurrent_runs_max: u32,
+    /// Bytes of stack of one run.
+    pub stack_max_bytes: usize,
+    /// Compiled programs kept in memory.
+    pub loaded_programs_max: usize,
+    /// Events of one run that its reader may lag behind before the run waits.
+    pub events_buffered_max: usize,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self { concurrent_runs_max: 256, stack_max_bytes: 1 << 20, loaded_programs_max: 256, events_buffered_max: 256 }
+    }
+}
+
+/// What the engine takes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineLimits {
+    /// Sequences that decode together.
+    pub running_max: usize,
+    /// Tokens of one step, prefill and decode together.
+    pub step_tokens_max: usize,
+    /// Tokens of one sequence's prefill in one step, so that a long prompt never stalls running streams.
+    pub prefill_chunk_tokens: usize,
+    /// Requests waiting; each is bounded by the context length.
+    pub queued_max: usize,
+    /// Pieces of text a reader may lag behind before its sequence pauses.
+    pub deltas_buffered_max: usize,
+    /// How long a paused sequence keeps its place before it is cancelled.
+    pub slow_reader: Duration,
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self {
+            running_max: 64,
+            step_tokens_max: 512,
+            prefill_chunk_tokens: 512,
+            queued_max: 16_384,
+            deltas_buffered_max: 256,
+            slow_reader: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `Device`: buffers, weights, KV memory and the operations that a model and its sampler are made of.
+//!
+//! A model is written once over [`Device`]. Operations are launched in order on one stream and may return before the
+//! device is done; only [`Device::read_f32`] and [`Device::wait_sampled`] wait.
+//!
+//! *Boundary*: knows no model, no file format beyond the layout of a weight's blocks, no sequence and no text.
+//!
+//! *Invariant* (CPU): each row of every operation is computed in a fixed order, whatever the other rows are, so results
+//! are bit-identical for any batch composition.
+
+mod batch;
+mod error;
+mod sample;
+mod weight;
+
+pub use batch::Batch;
+pub use error::DeviceError;
+pub use sample::{RowRequest, RowResult, SampleRow};
+pub use weight::{DType, MappedBytes, MappedFile, RowOrder, WeightFormat, WeightPart};
+
+/// Shape of the KV memory: what a token's entry in one layer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayout {
+    /// Layers, each with its own K and V.
+    pub layers: usize,
+    /// KV heads.
+    pub kv_heads: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+    /// Element type (F32 or F16 on the CPU).
+    pub dtype: DType,
+    /// Tokens a page holds; 1 is token-granular.
+    pub page_tokens: usize,
+}
+
+impl KvLayout {
+    /// Bytes that one slot (one token, all layers, K and V) takes.
+    #[must_use]
+    pub fn slot_bytes(&self) -> usize {
+        2 * self.layers * self.kv_heads * self.head_dim * self.dtype.size()
+    }
+}
+
+/// Geometry of one attention layer over a fused `[T, (heads + 2 * kv_heads) * head_dim]` QKV buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// KV heads; `heads` is a multiple of it.
+    pub kv_heads: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+    /// Multiplied with every score, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Positions further back than this are not attended to.
+    pub window: Option<u32>,
+}
+
+/// A machine that computes. See the crate's documentation for the rules.
+///
+/// Shapes are row-major; `T` is the tokens of a batch, `R` its sample rows. All activations are `f32` on the CPU; a
+/// device may keep them narrower.
+pub trait Device: Send + 'static {
+    /// Activations, norm weights and tables on the device.
+    type Buffer: Send;
+    /// A matrix `[N, K]` in the form the device multiplies with, possibly fused from several stored ones.
+    type Weight: Send;
+    /// KV memory of all layers.
+    type Kv: Send;
+    /// A batch's metadata on the device.
+    type Batch: Send;
+
+    /// One line for people: the device, its instruction set or compute capability, threads.
+    fn description(&self) -> String;
+
+    /// A zeroed buffer of `elements` activations.
+    fn allocate(&mut self, elements: usize) -> Result<Self::Buffer, DeviceError>;
+    /// Copies `values` to the start of `buffer`.
+    fn write_f32(&mut self, buffer: &mut Self::Buffer, values: &[f32]) -> Result<(), DeviceError>;
+    /// Waits for what was launched and reads the first `out.len()` elements of `buffer`.
+    fn read_f32(&mut self, buffer: &Self::Buffer, out: &mut [f32]) -> Result<(), DeviceError>;
+    /// Loads a matrix whose rows are those of `parts`, one after the other; all have the same number of columns.
+    fn load_weight(&mut self, parts: &[WeightPart]) -> Result<Self::Weight, DeviceError>;
+    /// KV memory for `slots` tokens.
+    fn allocate_kv(&mut self, layout: KvLayout, slots: usize) -> Result<Self::Kv, DeviceError>;
+    /// Takes over a batch's metadata.
+    fn upload_batch(&mut self, batch: &Batch) -> Result<Self::Batch, DeviceError>;
+
+    /// `out[t] = table[tokens[t]]`: `[T, K]`.
+    fn embed(&mut self, table: &Self::Weight, batch: &Self::Batch, out: &mut Self::Buffer) -> Result<(), DeviceError>;
+    /// `out[t] = x[t] / rms(x[t]) * weight`: `[rows, weight.len]`.
+    fn rms_norm(
+        &mut self,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        epsilon: f32,
+        rows: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// `residual += x`, then `out = rms_norm(residual)`.
+    fn add_rms_norm(
+        &mut self,
+        residual: &mut Self::Buffer,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        epsilon: f32,
+        rows: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// `out[r] = weight · x[r] (+ bias)`: `[rows, N]`.
+    fn linear(
+        &mut self,
+        weight: &Self::Weight,
+        bias: Option<&Self::Buffer>,
+        x: &Self::Buffer,
+        rows: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// Rotates Q and K of `qkv` in place (pairs `(i, i + head_dim / 2)`; `inverse_frequencies` is
+    /// `[head_dim / 2]`) and writes K and V to the batch's slots of `layer`.
+    fn rope_and_write_kv(
+        &mut self,
+        qkv: &mut Self::Buffer,
+        inverse_frequencies: &Self::Buffer,
+        shape: &AttentionShape,
+        batch: &Self::Batch,
+        kv: &mut Self::Kv,
+        layer: usize,
+    ) -> Result<(), DeviceError>;
+    /// Causal attention of each token over its sequence's slots, up to and with itself: `out` is `[T, heads * head_dim]`.
+    fn attention(
+        &mut self,
+        qkv: &Self::Buffer,
+        shape: &AttentionShape,
+        batch: &Self::Batch,
+        kv: &Self::Kv,
+        layer: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// `out[t, i] = silu(gate_up[t, i]) * gate_up[t, width + i]`: `[rows, width]` from `[rows, 2 * width]`.
+    fn silu_mul(
+        &mut self,
+        gate_up: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// `out[r] = x[sample_rows[r]]`: `[R, width]`.
+    fn gather_sample_rows(
+        &mut self,
+        x: &Self::Buffer,
+        batch: &Self::Batch,
+        width: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<(), DeviceError>;
+    /// Launches sampling or scoring of each row of `logits` `[R, vocabulary]`.
+    fn sample(&mut self, logits: &mut Self::Buffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError>;
+    /// Waits for the results of the last [`Device::sample`], a row each.
+    fn wait_sampled(&mut self) -> Result<Vec<RowResult>, DeviceError>;
+}

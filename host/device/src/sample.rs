@@ -1,0 +1,62 @@
+//! What is asked of each row of logits, and what comes back.
+
+use std::sync::Arc;
+
+use sglhost_core::TokenMask;
+
+/// What to do with one row of logits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowRequest {
+    /// Draw the next token.
+    Sample(Box<SampleRow>),
+    /// The log-probability of a given token, with the `top` likeliest beside it.
+    Score {
+        /// The token.
+        token: u32,
+        /// How many alternatives.
+        top: u32,
+    },
+}
+
+/// How to draw a token. Applied in this order: penalties, bias, mask, temperature, top-k, top-p, min-p.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleRow {
+    /// 0 takes the likeliest; ties go to the lowest token.
+    pub temperature: f32,
+    /// Likeliest tokens kept; 0 keeps all.
+    pub top_k: u32,
+    /// Probability mass kept, in (0, 1].
+    pub top_p: f32,
+    /// Fraction of the likeliest token's probability a kept token must have.
+    pub min_p: f32,
+    /// See `SamplingParams`.
+    pub frequency_penalty: f32,
+    /// See `SamplingParams`.
+    pub presence_penalty: f32,
+    /// See `SamplingParams`.
+    pub repetition_penalty: f32,
+    /// Tokens this call has sampled so far, with how often.
+    pub counts: Vec<(u32, u32)>,
+    /// Added to these tokens' logits.
+    pub bias: Vec<(u32, f32)>,
+    /// Tokens allowed; none allows all.
+    pub mask: Option<Arc<TokenMask>>,
+    /// With `position`, the counter of the random number: independent of what else is in the batch.
+    pub seed: u64,
+    /// Tokens sampled so far by this call.
+    pub position: u64,
+    /// Whether the token's log-probability is wanted, and how many alternatives.
+    pub top_logprobs: Option<u32>,
+}
+
+/// The answer for one row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowResult {
+    /// The token drawn or scored.
+    pub token: u32,
+    /// Its log-probability under the raw logits' softmax (before penalties, bias, mask and temperature); 0 if it was
+    /// not asked for.
+    pub logprob: f32,
+    /// The likeliest tokens of the raw distribution, best first.
+    pub top: Vec<(u32, f32)>,
+}

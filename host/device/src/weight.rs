@@ -1,0 +1,167 @@
+//! Weights as files hold them: mapped bytes, element formats and row orders.
+
+use std::{fs::File, ops::Range, path::Path, sync::Arc};
+
+use crate::DeviceError;
+
+/// Element type of a buffer or of KV memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// 16-bit brain float.
+    BF16,
+}
+
+impl DType {
+    /// Bytes of one element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+}
+
+/// How a stored matrix encodes its elements. Quantized formats are ggml's: a row is a run of blocks of 32 elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// 32-bit float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// 16-bit brain float.
+    BF16,
+    /// 32 × int8 with an f16 scale: 34 bytes.
+    Q8_0,
+    /// 32 × 4 bits, offset −8, with an f16 scale: 18 bytes.
+    Q4_0,
+    /// 32 × 4 bits with an f16 scale and an f16 minimum: 20 bytes.
+    Q4_1,
+}
+
+impl WeightFormat {
+    /// Elements of one block.
+    #[must_use]
+    pub fn block_elements(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => 32,
+        }
+    }
+
+    /// Bytes of one block.
+    #[must_use]
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q8_0 => 34,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+        }
+    }
+
+    /// Bytes of a row of `columns` elements, or none if that is no whole number of blocks.
+    #[must_use]
+    pub fn row_bytes(self, columns: usize) -> Option<usize> {
+        columns.is_multiple_of(self.block_elements()).then(|| columns / self.block_elements() * self.block_bytes())
+    }
+}
+
+/// A read-only file in memory.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: memmap2::Mmap,
+}
+
+impl MappedFile {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Map`] if the file cannot be opened or mapped.
+    pub fn open(path: &Path) -> Result<Arc<Self>, DeviceError> {
+        let fail = |source| DeviceError::Map { path: path.display().to_string(), source };
+        let file = File::open(path).map_err(fail)?;
+        // SAFETY: model files are treated as immutable; one that is truncated while it is mapped ends the process with
+        // SIGBUS, as in every engine that maps its weights, and cannot otherwise break memory safety: the bytes are
+        // only ever read as plain numbers.
+        #[allow(unsafe_code, reason = "mapping a file is unsafe by nature")]
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(fail)?;
+        Ok(Arc::new(Self { map }))
+    }
+
+    /// The whole file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A range of a mapped file that keeps the file mapped.
+#[derive(Clone, Debug)]
+pub struct MappedBytes {
+    file: Arc<MappedFile>,
+    range: Range<usize>,
+}
+
+impl MappedBytes {
+    /// The bytes `range` of `file`, or none if the file is shorter.
+    #[must_use]
+    pub fn new(file: Arc<MappedFile>, range: Range<usize>) -> Option<Self> {
+        (range.start <= range.end && range.end <= file.bytes().len()).then_some(Self { file, range })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.file.bytes()[self.range.clone()]
+    }
+}
+
+/// In which order a stored matrix keeps its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowOrder {
+    /// As the model wants them.
+    Natural,
+    /// llama.cpp's Q and K: within each head, rows are interleaved for rotation of neighbouring pairs. Stored row
+    /// `2 i + j` of a head is natural row `i + j * head_dim / 2`.
+    RopeInterleaved {
+        /// Rows of one head.
+        head_dim: usize,
+    },
+}
+
+impl RowOrder {
+    /// Where natural row `row` is stored.
+    #[must_use]
+    pub fn stored_row(self, row: usize) -> usize {
+        match self {
+            Self::Natural => row,
+            Self::RopeInterleaved { head_dim } => {
+                let (head, within) = (row / head_dim, row % head_dim);
+                let half = head_dim / 2;
+                head * head_dim + 2 * (within % half) + within / half
+            }
+        }
+    }
+}
+
+/// Rows `[rows, columns]` of one stored tensor.
+#[derive(Clone, Debug)]
+pub struct WeightPart {
+    /// The stored bytes, `rows * row_bytes(columns)` of them.
+    pub data: MappedBytes,
+    /// Their encoding.
+    pub format: WeightFormat,
+    /// Rows (outputs).
+    pub rows: usize,
+    /// Columns (inputs).
+    pub columns: usize,
+    /// Their order.
+    pub order: RowOrder,
+}

@@ -1,0 +1,59 @@
+//! What the engine drives: one model on one device.
+
+use sglhost_device::{Batch, DeviceError, KvLayout, RowRequest, RowResult};
+
+/// What the engine must know of a model.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// The name it is served under.
+    pub name: String,
+    /// Its family as its files name it ("llama").
+    pub architecture: String,
+    /// Rows of the head: logits of one row.
+    pub vocabulary: usize,
+    /// Longest sequence in tokens.
+    pub context_length: usize,
+    /// Tokens that end a text, as the model's files name them.
+    pub end_of_text: Vec<u32>,
+    /// Layout of its KV memory.
+    pub kv: KvLayout,
+    /// The device and how the weights are stored, for people.
+    pub description: String,
+}
+
+/// A model could not compute.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A file is not what its name or header says.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The architecture or a feature of it is not known here.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// One model on one device, with KV memory of `kv_slots` tokens.
+///
+/// `forward` and `sample` are launched separately, so that masks can be built while the forward pass runs. The
+/// simulator implements this trait with a script.
+pub trait ModelRunner: Send {
+    /// The model.
+    fn info(&self) -> &ModelInfo;
+    /// Tokens that fit its KV memory; slots are numbered from 0.
+    fn kv_slots(&self) -> usize;
+    /// Launches one forward pass, which writes the KV of `batch.slots` and leaves logits for `batch.sample_rows`.
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
+    /// Launches sampling of the last pass's rows, a request each, in order.
+    fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError>;
+    /// Waits for the results of the last `sample`.
+    fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError>;
+}

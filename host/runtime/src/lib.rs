@@ -1,0 +1,1 @@
+//! Prompt programs: compile, pool, limit and run WebAssembly components against an engine.

@@ -1,0 +1,1 @@
+//! What several test folders share: finding the model, building guests, a scripted model runner.
