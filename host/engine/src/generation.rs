@@ -1,0 +1,210 @@
+//! One `generate` as it grows: what to ask of the sampler, and what each token sampled means.
+
+use std::{collections::BTreeMap, mem::take, sync::Arc};
+
+use sglhost_core::{Error, FinishReason, SamplingParams, TokenId, TokenMask, Usage};
+use sglhost_model::{RowRequest, RowResult, SampleRow};
+use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopMatcher, Tokenizer};
+
+use crate::{Outcome, TokenLogprob};
+
+/// The state of a `generate`.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    params: SamplingParams,
+    tokenizer: Arc<Tokenizer>,
+    /// Tokens that end the text (none if `ignore_eos`).
+    end_tokens: Vec<TokenId>,
+    constraint: Option<ConstraintState>,
+    detokenizer: Detokenizer,
+    stops: StopMatcher,
+    seed: u64,
+    tokens: Vec<TokenId>,
+    counts: BTreeMap<TokenId, u32>,
+    /// Text of whole characters so far, held-back text included.
+    text: String,
+    /// `token_ends[i]`: bytes of text, incomplete characters included, after token i.
+    token_ends: Vec<usize>,
+    logprobs: Vec<TokenLogprob>,
+    top_logprobs: Vec<Vec<TokenLogprob>>,
+}
+
+/// What a token led to.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Text that may be delivered.
+    pub(crate) delta: String,
+    /// Set when the call has ended.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// How a generation ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    reason: FinishReason,
+    matched: Option<String>,
+    /// Bytes of text that are part of the output.
+    cut: usize,
+}
+
+impl Generation {
+    /// A generation that has sampled nothing.
+    ///
+    /// # Errors
+    /// A stop regex that does not compile.
+    pub(crate) fn new(
+        params: SamplingParams,
+        constraint: Option<&Constraint>,
+        end_tokens: &[TokenId],
+        tokenizer: &Arc<Tokenizer>,
+        fallback_seed: u64,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            end_tokens: if params.ignore_eos { Vec::new() } else { end_tokens.to_vec() },
+            constraint: constraint.map(Constraint::start),
+            detokenizer: Detokenizer::new(tokenizer.clone()),
+            stops: StopMatcher::new(&params.stop)?,
+            tokenizer: tokenizer.clone(),
+            seed: params.seed.unwrap_or(fallback_seed),
+            tokens: Vec::new(),
+            counts: BTreeMap::new(),
+            text: String::new(),
+            token_ends: Vec::new(),
+            logprobs: Vec::new(),
+            top_logprobs: Vec::new(),
+            params,
+        })
+    }
+
+    /// Tokens sampled that are part of the output.
+    pub(crate) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Whether anything may be sampled at all.
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.params.max_tokens == 0
+    }
+
+    /// What to ask of the sampler for the next token.
+    ///
+    /// # Errors
+    /// The constraint admits no token of this vocabulary.
+    pub(crate) fn row(&mut self, vocabulary: usize) -> Result<RowRequest, Error> {
+        let params = &self.params;
+        let counted = params.frequency_penalty != 0.0 || params.presence_penalty != 0.0 || params.repetition_penalty != 1.0;
+        let mask = self.mask(vocabulary)?;
+        let params = &self.params;
+        Ok(RowRequest::Sample(Box::new(SampleRow {
+            temperature: params.temperature,
+            top_k: u32::try_from(params.top_k).unwrap_or(0),
+            top_p: params.top_p,
+            min_p: params.min_p,
+            frequency_penalty: params.frequency_penalty,
+            presence_penalty: params.presence_penalty,
+            repetition_penalty: params.repetition_penalty,
+            counts: if counted { self.counts.iter().map(|(&token, &count)| (token, count)).collect() } else { Vec::new() },
+            bias: params.logit_bias.clone(),
+            mask,
+            seed: self.seed,
+            position: self.tokens.len() as u64,
+            top_logprobs: params.top_logprobs,
+        })))
+    }
+
+    /// The tokens allowed next, if not all are: the constraint's, less what would end the text before `min_tokens`.
+    fn mask(&mut self, vocabulary: usize) -> Result<Option<Arc<TokenMask>>, Error> {
+        let constrained = self.constraint.as_mut().map(ConstraintState::mask);
+        if constrained.as_ref().is_some_and(|mask| mask.is_empty()) {
+            return Err(Error::invalid(
+                "the constraint admits no token of this model's vocabulary here; loosen the pattern",
+            ));
+        }
+        if self.tokens.len() >= self.params.min_tokens as usize {
+            return Ok(constrained);
+        }
+        let mut mask = constrained.as_ref().map_or_else(|| TokenMask::all(vocabulary), |mask| (**mask).clone());
+        for &token in self.end_tokens.iter().chain(&self.params.stop.tokens) {
+            mask.forbid(token);
+        }
+        // A constraint that admits nothing but the end outranks `min_tokens`.
+        Ok(if mask.is_empty() { constrained } else { Some(Arc::new(mask)) })
+    }
+
+    /// Takes over a sampled token. `room` says whether the context can hold another one after it.
+    pub(crate) fn push(&mut self, result: RowResult, room: bool) -> Progress {
+        let token = result.token;
+        if self.end_tokens.contains(&token) {
+            return self.end(FinishReason::EndOfText, None);
+        }
+        if self.params.stop.tokens.contains(&token) {
+            let matched = String::from_utf8_lossy(self.tokenizer.token_bytes(token)).into_owned();
+            return self.end(FinishReason::Stop, Some(matched));
+        }
+        if let Some(constraint) = &mut self.constraint {
+            let admitted = constraint.advance(token);
+            assert!(admitted, "the sampler kept to the mask");
+        }
+        self.tokens.push(token);
+        if self.params.top_logprobs.is_some() {
+            self.logprobs.push(TokenLogprob { token: result.token, logprob: result.logprob });
+            let top = result.top.iter().map(|&(token, logprob)| TokenLogprob { token, logprob });
+            self.top_logprobs.push(top.collect());
+        }
+        *self.counts.entry(token).or_default() += 1;
+        let piece = self.detokenizer.push(token);
+        self.text.push_str(&piece);
+        self.token_ends.push(self.text.len() + self.detokenizer.pending().len());
+
+        let step = self.stops.push(&piece);
+        if let Some(found) = step.matched {
+            return Progress {
+                delta: step.emit,
+                ending: Some(Ending { reason: FinishReason::Stop, matched: Some(found.text), cut: found.cut_at }),
+            };
+        }
+        let mut progress = if self.constraint.as_mut().is_some_and(ConstraintState::is_finished) {
+            self.end(FinishReason::Stop, None)
+        } else if self.tokens.len() >= self.params.max_tokens as usize || !room {
+            self.end(FinishReason::Length, None)
+        } else {
+            Progress::default()
+        };
+        progress.delta.insert_str(0, &step.emit);
+        progress
+    }
+
+    /// Ends with all whole characters, held-back text included.
+    fn end(&mut self, reason: FinishReason, matched: Option<String>) -> Progress {
+        Progress { delta: self.stops.flush(), ending: Some(Ending { reason, matched, cut: self.text.len() }) }
+    }
+
+    /// The outcome after [`Generation::push`] reported an ending; leaves the generation empty. Usage is the caller's to fill in.
+    pub(crate) fn outcome(&mut self, ending: Ending) -> Outcome {
+        self.text.truncate(ending.cut);
+        // Tokens wholly before the cut stay as sampled. If the last of them ends inside a character, that character is
+        // pending text as a whole.
+        let mut kept = self.token_ends.partition_point(|&end| end <= ending.cut);
+        while kept > 0 && !self.text.is_char_boundary(self.token_ends[kept - 1]) {
+            kept -= 1;
+        }
+        let kept_bytes = if kept == 0 { 0 } else { self.token_ends[kept - 1] };
+        Outcome {
+            pending: self.text[kept_bytes..].to_owned(),
+            text: take(&mut self.text),
+            usage: Usage { completion_tokens: self.tokens.len() as u64, ..Usage::default() },
+            tokens: take(&mut self.tokens),
+            kept_tokens: kept,
+            finish_reason: Some(ending.reason),
+            matched: ending.matched,
+            logprobs: take(&mut self.logprobs),
+            top_logprobs: take(&mut self.top_logprobs),
+            ..Outcome::default()
+        }
+    }
+
+    /// The outcome of a call that may sample nothing.
+    pub(crate) fn empty_outcome(&mut self) -> Outcome {
+        self.outcome(Ending { reason: FinishReason::Length, matched: None, cut: 0 })
+    }
+}
