@@ -31,6 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["sglhost-device"]),
     ("dashmap", &["sglhost-runtime"]),
     ("clap", &["sglhost"]),
+    ("anyhow", &[]), // Libraries here have typed errors.
     ("indicatif", &["sglhost"]),
 ];
 
