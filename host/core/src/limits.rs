@@ -16,14 +16,24 @@ pub const CHOICES_MAX: usize = 1024;
 pub const PATTERN_BYTES_MAX: usize = 64 << 10;
 /// Bytes a compiled constraint's automata may take; larger ones are refused with the size named.
 pub const CONSTRAINT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of memory for the automaton of one stop regex; beyond it what was learnt is forgotten and learnt again.
+pub const STOP_REGEX_BYTES_MAX: usize = 1 << 20;
 /// Bytes of token masks one constraint may memoize; beyond it the oldest are forgotten and built again.
 pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one `append`; a context of 128 Ki tokens is about 0.5 MiB of text.
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
+/// Steps of one rendering of a chat template, which comes with the model; real ones take under 10,000.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// Bytes of a component that is loaded.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a run's arguments.
 pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
+/// Compiled constraints the host keeps for calls to come, of all tenants together.
+pub const CONSTRAINTS_CACHED_MAX: usize = 64;
+/// Constraints that are compiled at once; more wait.
+pub const CONSTRAINTS_COMPILING_MAX: usize = 2;
+/// Bytes of one JSON file beside a model's weights; the largest index of shards known is about 10 MB.
+pub const MODEL_JSON_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a program's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
 
@@ -42,10 +52,12 @@ pub struct RunLimits {
     pub contexts_max: u32,
     /// Calls started and not finished.
     pub pending_calls_max: u32,
-    /// Operations queued on one context.
+    /// Operations queued on its contexts together.
     pub queued_operations_max: usize,
-    /// Options, constraints, outcomes and images held at once.
+    /// Options, constraints, calls, outcomes and images held at once.
     pub handles_max: usize,
+    /// Bytes of text, options and results that the host keeps for it: contexts (a fork counts anew), queues, outcomes.
+    pub held_bytes_max: usize,
     /// Tokens of prompts (cached ones count) and outputs over the whole run.
     pub tokens_max: u64,
     /// Bytes given to `emit` over the whole run.
@@ -65,8 +77,9 @@ impl Default for RunLimits {
             wall_deadline: Duration::from_secs(600),
             contexts_max: 256,
             pending_calls_max: 512,
-            queued_operations_max: 4096,
+            queued_operations_max: 16_384,
             handles_max: 4096,
+            held_bytes_max: 64 << 20,
             tokens_max: 4_000_000,
             emitted_bytes_max: 16 << 20,
             log_bytes_max: 1 << 20,

@@ -1,0 +1,83 @@
+//! All tokens of a vocabulary as a trie over their bytes, laid out in the order of a depth-first walk.
+
+use sglhost_core::TokenId;
+
+use crate::Tokenizer;
+
+/// One byte of one or more tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    /// The byte that leads here.
+    pub byte: u8,
+    /// How many bytes lead here; at least 1.
+    pub depth: u16,
+    /// Index of the next node that is not below this one.
+    pub skip: u32,
+    /// Where this node's tokens begin in the list of tokens; they end where the next node's begin.
+    tokens: u32,
+}
+
+/// The trie: no root, the first node is the first byte of the first token.
+#[derive(Debug)]
+pub(crate) struct TokenTrie {
+    nodes: Vec<Node>,
+    tokens: Vec<TokenId>,
+    /// Which bytes are tokens of their own. Rarely all of them: a vocabulary lacks those that its training text lacked.
+    spells: [bool; 256],
+}
+
+impl TokenTrie {
+    /// Builds the trie of all tokens that stand for text. O(total bytes × log tokens).
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Self {
+        let mut entries: Vec<(&[u8], TokenId)> = (0..tokenizer.vocabulary() as TokenId)
+            .filter(|&id| !tokenizer.is_special(id))
+            .map(|id| (tokenizer.token_bytes(id), id))
+            .filter(|(bytes, _)| !bytes.is_empty() && bytes.len() < usize::from(u16::MAX))
+            .collect();
+        entries.sort_unstable();
+        let mut trie = Self { nodes: Vec::new(), tokens: Vec::with_capacity(entries.len()), spells: [false; 256] };
+        let mut path: Vec<usize> = Vec::new();
+        let mut last: &[u8] = &[];
+        for (bytes, id) in entries {
+            let shared = bytes.iter().zip(last).take_while(|(a, b)| a == b).count();
+            trie.close(&path[shared.min(path.len())..]);
+            path.truncate(shared);
+            for (depth, &byte) in bytes.iter().enumerate().skip(shared) {
+                path.push(trie.nodes.len());
+                trie.nodes.push(Node { byte, depth: depth as u16 + 1, skip: 0, tokens: trie.tokens.len() as u32 });
+            }
+            trie.tokens.push(id);
+            last = bytes;
+        }
+        trie.close(&path);
+        for index in (0..trie.nodes.len()).filter(|&index| trie.nodes[index].depth == 1) {
+            trie.spells[usize::from(trie.nodes[index].byte)] = !trie.tokens(index).is_empty();
+        }
+        trie
+    }
+
+    /// The subtrees of these nodes end here.
+    fn close(&mut self, path: &[usize]) {
+        let end = self.nodes.len() as u32;
+        for &node in path {
+            self.nodes[node].skip = end;
+        }
+    }
+
+    /// The node at `index`; none past the last.
+    pub(crate) fn node(&self, index: usize) -> Option<&Node> {
+        self.nodes.get(index)
+    }
+
+    /// Tokens that end at the node at `index`.
+    pub(crate) fn tokens(&self, index: usize) -> &[TokenId] {
+        let start = self.nodes[index].tokens as usize;
+        let end = self.nodes.get(index + 1).map_or(self.tokens.len(), |next| next.tokens as usize);
+        &self.tokens[start..end]
+    }
+
+    /// Which bytes are tokens of their own.
+    pub(crate) fn spells(&self) -> &[bool; 256] {
+        &self.spells
+    }
+}
