@@ -1,1 +1,3 @@
 //! What several test folders share: finding the model, building guests, a scripted model runner.
+
+pub mod model;

@@ -28,6 +28,9 @@ pub enum ModelError {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The tokenizer's files or the chat template cannot be used.
+    #[error(transparent)]
+    Text(#[from] sglhost_text::TextError),
     /// A file is not what its name or header says.
     #[error("{path}: {reason}")]
     File {

@@ -1,0 +1,150 @@
+//! The Llama: its weights on a device, and its forward pass.
+//!
+//! Fused where it saves reading activations twice: Q, K and V are one weight, gate and up are one, and each residual
+//! addition is part of the norm that follows it.
+
+mod activations;
+mod weights;
+
+use sglhost_device::{Batch, Device, DeviceError};
+
+pub(crate) use activations::Activations;
+
+use crate::LlamaConfig;
+
+/// A Llama's weights on device `D`.
+pub struct Llama<D: Device> {
+    config: LlamaConfig,
+    /// `[vocabulary, hidden]`.
+    embedding: D::Weight,
+    layers: Vec<Layer<D>>,
+    /// `[hidden]`.
+    norm: D::Buffer,
+    /// `[vocabulary, hidden]`; none where the embedding is the head too.
+    head: Option<D::Weight>,
+    /// `[head_dim / 2]`.
+    inverse_frequencies: D::Buffer,
+}
+
+/// One layer's weights.
+struct Layer<D: Device> {
+    /// `[hidden]`.
+    attention_norm: D::Buffer,
+    /// `[(heads + 2 * kv_heads) * head_dim, hidden]`.
+    qkv: Linear<D>,
+    /// `[hidden, heads * head_dim]`.
+    output: Linear<D>,
+    /// `[hidden]`.
+    mlp_norm: D::Buffer,
+    /// `[2 * intermediate, hidden]`, gate first.
+    gate_up: Linear<D>,
+    /// `[hidden, intermediate]`.
+    down: Linear<D>,
+}
+
+/// A matrix `[N, K]` and what is added to its product.
+struct Linear<D: Device> {
+    weight: D::Weight,
+    bias: Option<D::Buffer>,
+}
+
+impl<D: Device> Linear<D> {
+    fn apply(&self, device: &mut D, x: &D::Buffer, rows: usize, out: &mut D::Buffer) -> Result<(), DeviceError> {
+        device.linear(&self.weight, self.bias.as_ref(), x, rows, out)
+    }
+}
+
+/// What one forward pass works on, besides weights and activations.
+pub(crate) struct Pass<'a, D: Device> {
+    pub(crate) batch: &'a Batch,
+    /// The same batch on the device.
+    pub(crate) on_device: &'a D::Batch,
+    pub(crate) kv: &'a mut D::Kv,
+}
+
+impl<D: Device> Llama<D> {
+    /// Its dimensions.
+    #[must_use]
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Launches the pass: writes KV for all tokens and leaves the logits of the sample rows in `activations.logits`.
+    pub(crate) fn forward(
+        &self,
+        device: &mut D,
+        pass: Pass<'_, D>,
+        activations: &mut Activations<D>,
+    ) -> Result<(), DeviceError> {
+        let tokens = pass.batch.token_count();
+        let sampled = pass.batch.sample_rows.len();
+        if tokens == 0 {
+            return Ok(());
+        }
+        activations.reserve(device, &self.config, tokens, sampled)?;
+        let shape = self.config.attention_shape();
+        let epsilon = self.config.rms_epsilon;
+        let a = activations;
+
+        device.embed(&self.embedding, pass.on_device, &mut a.residual)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index == 0 {
+                device.rms_norm(&a.residual, &layer.attention_norm, epsilon, tokens, &mut a.normed)?;
+            } else {
+                let norm = &layer.attention_norm;
+                device.add_rms_norm(&mut a.residual, &a.projected, norm, epsilon, tokens, &mut a.normed)?;
+            }
+            layer.qkv.apply(device, &a.normed, tokens, &mut a.qkv)?;
+            device.rope_and_write_kv(&mut a.qkv, &self.inverse_frequencies, &shape, pass.on_device, pass.kv, index)?;
+            if index + 1 < self.layers.len() {
+                device.attention(&a.qkv, &shape, pass.on_device, pass.kv, index, &mut a.attended)?;
+                layer.output.apply(device, &a.attended, tokens, &mut a.projected)?;
+                self.mlp(device, layer, tokens, Rows::All, a)?;
+            } else if sampled > 0 {
+                // After the last layer's K and V are written, only the sampled rows matter.
+                device.attention(&a.qkv, &shape, pass.on_device, pass.kv, index, &mut a.attended)?;
+                let width = self.config.query_width();
+                device.gather_sample_rows(&a.attended, pass.on_device, width, &mut a.sampled_attended)?;
+                device.gather_sample_rows(&a.residual, pass.on_device, self.config.hidden, &mut a.sampled_residual)?;
+                layer.output.apply(device, &a.sampled_attended, sampled, &mut a.projected)?;
+                self.mlp(device, layer, sampled, Rows::Sampled, a)?;
+                self.head(device, sampled, a)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `projected = mlp(norm(residual += projected))`.
+    fn mlp(
+        &self,
+        device: &mut D,
+        layer: &Layer<D>,
+        rows: usize,
+        which: Rows,
+        a: &mut Activations<D>,
+    ) -> Result<(), DeviceError> {
+        let residual = match which {
+            Rows::All => &mut a.residual,
+            Rows::Sampled => &mut a.sampled_residual,
+        };
+        let epsilon = self.config.rms_epsilon;
+        device.add_rms_norm(residual, &a.projected, &layer.mlp_norm, epsilon, rows, &mut a.normed)?;
+        layer.gate_up.apply(device, &a.normed, rows, &mut a.gate_up)?;
+        device.silu_mul(&a.gate_up, rows, self.config.intermediate, &mut a.activated)?;
+        layer.down.apply(device, &a.activated, rows, &mut a.projected)
+    }
+
+    /// `logits = head(norm(residual += projected))` of the sampled rows.
+    fn head(&self, device: &mut D, rows: usize, a: &mut Activations<D>) -> Result<(), DeviceError> {
+        let epsilon = self.config.rms_epsilon;
+        device.add_rms_norm(&mut a.sampled_residual, &a.projected, &self.norm, epsilon, rows, &mut a.normed)?;
+        device.linear(self.head.as_ref().unwrap_or(&self.embedding), None, &a.normed, rows, &mut a.logits)
+    }
+}
+
+/// Which rows a part of the last layer works on.
+#[derive(Clone, Copy)]
+enum Rows {
+    All,
+    Sampled,
+}
