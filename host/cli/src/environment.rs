@@ -1,0 +1,101 @@
+//! Everything that is read from the environment, in one place and once.
+//!
+//! *Not here*: what `build` needs of a toolchain, which `build.rs` documents beside its options.
+
+use std::{ffi::OsString, path::PathBuf};
+
+/// Where models, compiled programs and downloads under way live; `SGLHOST_CACHE` by default below the user's cache.
+const CACHE: &str = "SGLHOST_CACHE";
+/// The model of `run` when no `--model` is given.
+const MODEL: &str = "SGLHOST_MODEL";
+/// Another hub than the public one, as Hugging Face's own tools name it.
+const HUB_ENDPOINT: &str = "HF_ENDPOINT";
+/// A token for the hub, as Hugging Face's own tools name it.
+const HUB_TOKEN: &str = "HF_TOKEN";
+/// The public hub of model repositories.
+const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
+
+/// What the environment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Environment {
+    /// The cache folder.
+    pub(crate) cache: PathBuf,
+    /// The model to use when no flag names one.
+    pub(crate) model: Option<String>,
+    /// The hub that `org/name` is looked up in.
+    pub(crate) hub: HubSettings,
+}
+
+/// How to reach a hub of model repositories.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct HubSettings {
+    /// Without a slash at its end.
+    pub(crate) endpoint: String,
+    /// Sent as a bearer token to the endpoint, never to where it redirects.
+    pub(crate) token: Option<String>,
+}
+
+impl std::fmt::Debug for HubSettings {
+    /// Without the token, which has no business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HubSettings").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub(crate) fn read() -> Self {
+        Self::from_lookup(|name| std::env::var_os(name))
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        // An empty variable is one that is not set, as the XDG specification asks.
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let text = |name: &str| set(name).map(|value| value.to_string_lossy().into_owned());
+        let cache = set(CACHE)
+            .map(PathBuf::from)
+            .or_else(|| set("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("sglhost")))
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/sglhost")))
+            // A service without a home still works; what it downloads is then gone with its temporary folder.
+            .unwrap_or_else(|| std::env::temp_dir().join("sglhost"));
+        let endpoint = text(HUB_ENDPOINT).unwrap_or_else(|| DEFAULT_HUB_ENDPOINT.to_owned());
+        Self {
+            cache,
+            model: text(MODEL),
+            hub: HubSettings { endpoint: endpoint.trim_end_matches('/').to_owned(), token: text(HUB_TOKEN) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_cache(variables: &[(&str, &str)], expect: &str) {
+        let environment = Environment::from_lookup(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        });
+        assert_eq!(environment.cache, PathBuf::from(expect), "{variables:?}");
+    }
+
+    #[test]
+    fn the_cache_is_where_the_variables_say() {
+        check_cache(&[("HOME", "/home/a")], "/home/a/.cache/sglhost");
+        check_cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/x")], "/x/sglhost");
+        check_cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "")], "/home/a/.cache/sglhost");
+        check_cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/x"), ("SGLHOST_CACHE", "/y")], "/y");
+    }
+
+    #[test]
+    fn the_endpoint_loses_its_last_slash_and_the_token_is_not_printed() {
+        let environment = Environment::from_lookup(|name| match name {
+            "HF_ENDPOINT" => Some("http://127.0.0.1:1/".into()),
+            "HF_TOKEN" => Some("secret".into()),
+            _ => None,
+        });
+        assert_eq!(environment.hub.endpoint, "http://127.0.0.1:1");
+        assert_eq!(environment.hub.token.as_deref(), Some("secret"));
+        assert!(!format!("{environment:?}").contains("secret"));
+    }
+}

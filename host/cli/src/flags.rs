@@ -1,0 +1,271 @@
+//! The command line as it is written: commands, flags and their help.
+//!
+//! *Not here*: what values mean together, which `config.rs` checks, and a program's own arguments, whose names only the
+//! program knows (`split.rs`, `arguments.rs`).
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::units::{parse_bytes, parse_duration};
+
+/// Hosts prompt programs, WebAssembly components, next to the model they prompt.
+#[derive(Debug, Parser)]
+#[command(name = "sglhost", version, about, propagate_version = false, arg_required_else_help = true)]
+pub(crate) struct Flags {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program and stream its text
+    Run(Box<RunFlags>),
+    /// Show what a program is: its arguments, its imports, its id
+    Inspect(InspectFlags),
+    /// Fetch, list and find models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Build the program in a folder into a component
+    Build(BuildFlags),
+    /// Start a new program
+    New(NewFlags),
+}
+
+/// `sglhost run`.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "sglhost run [OPTIONS] PROGRAM [--ARGUMENT VALUE]... [-- [--ARGUMENT VALUE]...]",
+    after_help = "A program's own arguments follow it, in any order with the options above: `sglhost run PROGRAM \
+                  --help` shows them. Where both have the same name, the option is meant; after `--` everything is the \
+                  program's. A value that begins with a dash is written `--argument=VALUE`."
+)]
+pub(crate) struct RunFlags {
+    /// A component: built by `sglhost build`, or by any other tool from the contract in wit/
+    #[arg(value_name = "PROGRAM", required_unless_present = "help")]
+    pub(crate) program: Option<PathBuf>,
+
+    /// What `split.rs` found to be the program's.
+    #[arg(last = true, hide = true, allow_hyphen_values = true)]
+    pub(crate) program_arguments: Vec<String>,
+
+    /// Print help, with the program's own arguments if one is named
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub(crate) help: bool,
+
+    /// Arguments as a JSON object, or `@FILE` to read one; single arguments override its fields
+    #[arg(long, value_name = "JSON", help_heading = "Program arguments")]
+    pub(crate) args: Option<String>,
+
+    /// Run once per line of a file of JSON objects (`-`: standard input), printing a JSON line each, in order
+    #[arg(long, value_name = "FILE", help_heading = "Program arguments", conflicts_with_all = ["args", "json", "events"])]
+    pub(crate) batch: Option<PathBuf>,
+
+    /// Runs of a batch that go on at once
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Program arguments",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+
+    /// What is printed.
+    #[command(flatten)]
+    pub(crate) output: OutputFlags,
+    /// What it runs on.
+    #[command(flatten)]
+    pub(crate) model: ModelFlags,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub(crate) sampling: SamplingFlags,
+    /// What it may use.
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+}
+
+/// What `run` prints.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputFlags {
+    /// Print one JSON object at the end: result, variables (name to text of the named calls) and usage
+    #[arg(long, conflicts_with = "events")]
+    pub(crate) json: bool,
+
+    /// Print each step of the run as a line of JSON
+    #[arg(long)]
+    pub(crate) events: bool,
+
+    /// Print tokens, cached tokens, time to first token and tokens per second to standard error at the end
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// Colours: prompt text dim, generated text bright
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal.
+    Auto,
+    /// Also into a file or a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// What `run` runs on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelFlags {
+    /// A GGUF file, a Hugging Face folder or the name of a model; by default smollm2-135m-instruct, fetched on first use
+    #[arg(short, long, value_name = "PATH|NAME")]
+    pub(crate) model: Option<String>,
+
+    /// Where it computes
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+
+    /// Threads that compute; by default one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// Longest context in tokens; by default the model's own
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) context_length: Option<u32>,
+
+    /// Tokens that fit the KV memory, all runs together
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) kv_tokens: Option<u32>,
+
+    /// A Jinja chat template in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chat_template: Option<PathBuf>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The processor.
+    Cpu,
+}
+
+/// How tokens are chosen where the program does not say.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling, where the program does not say otherwise")]
+pub(crate) struct SamplingFlags {
+    /// 0 takes the likeliest token; 1 samples from the model's distribution as it is [default: 1]
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+
+    /// Most tokens of a call [default: 128]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u32>,
+
+    /// Keep the likeliest tokens whose probabilities reach this sum
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+
+    /// Keep this many of the likeliest tokens
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    pub(crate) top_k: Option<i32>,
+
+    /// Keep tokens at least this fraction as likely as the likeliest
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+
+    /// Subtracted from a token's logit for each time the call sampled it
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: Option<f32>,
+
+    /// Subtracted once from the logit of each token the call sampled
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) presence_penalty: Option<f32>,
+
+    /// Divides the likelihood of tokens the call sampled
+    #[arg(long, value_name = "X")]
+    pub(crate) repetition_penalty: Option<f32>,
+
+    /// Go on after the model ends its text
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+
+    /// Makes the run repeatable: same seed, same output
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What a run may use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits of a run")]
+pub(crate) struct LimitFlags {
+    /// Time the program's own code may compute; waiting for the model is free [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) cpu_budget: Option<Duration>,
+
+    /// Time from start to finish [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Memory of the program [default: 128MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory: Option<usize>,
+
+    /// Tokens of prompts and outputs, all calls together [default: 4000000]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) max_total_tokens: Option<u64>,
+}
+
+/// `sglhost inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectFlags {
+    /// A component
+    #[arg(value_name = "PROGRAM")]
+    pub(crate) program: PathBuf,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `sglhost model`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Fetch a model and check it
+    Pull {
+        /// A name from `sglhost model list`, or ORG/NAME[@REVISION] of a Hugging Face hub
+        #[arg(default_value = crate::model::DEFAULT_MODEL)]
+        name: String,
+        /// A branch, tag or commit of the repository
+        #[arg(long)]
+        revision: Option<String>,
+        /// Which file, where a repository has several models in GGUF
+        #[arg(long, value_name = "NAME.gguf")]
+        file: Option<String>,
+    },
+    /// List the models that are here and those that can be fetched by a short name
+    List,
+    /// Print where a model is
+    Path {
+        /// A name from `sglhost model list`
+        #[arg(default_value = crate::model::DEFAULT_MODEL)]
+        name: String,
+    },
+}
+
+/// `sglhost build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildFlags {
+    /// The program's folder
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// `sglhost new`.
+#[derive(Debug, Args)]
+pub(crate) struct NewFlags {
+    /// The program's name and, below the current folder, its folder
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}

@@ -1,0 +1,154 @@
+//! A run in sum: its result, what its named calls said, what it used.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use sglhost_core::{ContextId, Error, Event, Usage};
+
+/// What `--json` and each line of `--batch` print.
+///
+/// `variables` are those of contexts that the program opened itself, as `state["answer"]` is in SGLang; a name that was
+/// used twice has its last value. A fork's are its own, as `forks[0]["tip"]` is: each fork with named calls is listed in
+/// `forks`, in the order of opening.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct RunRecord {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+    variables: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    forks: Vec<ForkRecord>,
+    usage: Usage,
+    #[serde(skip)]
+    parents: BTreeMap<ContextId, Option<ContextId>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ForkRecord {
+    context: ContextId,
+    parent: ContextId,
+    variables: BTreeMap<String, String>,
+}
+
+impl RunRecord {
+    /// A run that never began.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+
+    /// Takes an event in.
+    pub(crate) fn take(&mut self, event: &Event) {
+        match event {
+            Event::ContextOpened { context, parent } => {
+                self.parents.insert(*context, *parent);
+            }
+            Event::CallFinished { context, name: Some(name), text, .. } => {
+                self.variables_of(*context).insert(name.clone(), text.clone());
+            }
+            Event::RunFinished { result, usage } => {
+                self.usage = *usage;
+                match result {
+                    // The contract says JSON; a program that gives something else has its text shown.
+                    Ok(text) => {
+                        self.result = Some(serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
+                    }
+                    Err(error) => self.error = Some(error.clone()),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Why the run has no result; none while it goes on or if it has one.
+    pub(crate) fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// The run's usage, known at its end.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// As a line of JSON.
+    pub(crate) fn to_json(&self) -> String {
+        // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// For people: indented.
+    pub(crate) fn to_json_pretty(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    fn variables_of(&mut self, context: ContextId) -> &mut BTreeMap<String, String> {
+        let Some(parent) = self.parents.get(&context).copied().flatten() else { return &mut self.variables };
+        let place = match self.forks.binary_search_by_key(&context, |fork| fork.context) {
+            Ok(place) => place,
+            Err(place) => {
+                self.forks.insert(place, ForkRecord { context, parent, variables: BTreeMap::new() });
+                place
+            }
+        };
+        &mut self.forks[place].variables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sglhost_core::{CallId, ErrorCode, FinishReason};
+
+    use super::*;
+
+    fn finished(context: u32, name: &str, text: &str) -> Event {
+        Event::CallFinished {
+            call: CallId(0),
+            context: ContextId(context),
+            name: Some(name.to_owned()),
+            text: text.to_owned(),
+            finish_reason: FinishReason::Stop,
+            usage: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn variables_of_forks_do_not_collide() {
+        let mut record = RunRecord::default();
+        let usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2 };
+        for event in [
+            Event::ContextOpened { context: ContextId(0), parent: None },
+            Event::ContextOpened { context: ContextId(1), parent: Some(ContextId(0)) },
+            Event::ContextOpened { context: ContextId(2), parent: Some(ContextId(0)) },
+            finished(2, "tip", "b"),
+            finished(1, "tip", "a"),
+            finished(0, "summary", "first"),
+            finished(0, "summary", "second"),
+            Event::RunFinished { result: Ok(r#"{"n": 1}"#.to_owned()), usage },
+        ] {
+            record.take(&event);
+        }
+        let expect = json!({
+            "result": {"n": 1},
+            "variables": {"summary": "second"},
+            "forks": [
+                {"context": 1, "parent": 0, "variables": {"tip": "a"}},
+                {"context": 2, "parent": 0, "variables": {"tip": "b"}},
+            ],
+            "usage": {"prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2},
+        });
+        assert_eq!(serde_json::from_str::<Value>(&record.to_json()).ok(), Some(expect));
+    }
+
+    #[test]
+    fn an_error_takes_the_place_of_the_result() {
+        let record = RunRecord::failed(Error::new(ErrorCode::Invalid, "no"));
+        let expect = json!({
+            "error": {"code": "invalid", "message": "no"},
+            "variables": {},
+            "usage": {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0},
+        });
+        assert_eq!(serde_json::from_str::<Value>(&record.to_json()).ok(), Some(expect));
+    }
+}

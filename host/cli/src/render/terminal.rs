@@ -1,0 +1,141 @@
+//! The text of a run on the terminal, or in a file or pipe: standard output for text, standard error for the rest.
+
+use std::io::{self, Write};
+
+use sglhost_core::{Event, event::LogStream};
+
+use super::{Lanes, Piece, Tone};
+
+/// Dim, for what the program wrote.
+const PROMPT: &str = "\x1b[2m";
+/// Bold, for what the model wrote.
+const GENERATED: &str = "\x1b[1m";
+/// Cyan, for labels and what the program says beside the text.
+const LABEL: &str = "\x1b[36m";
+const RESET: &str = "\x1b[0m";
+
+/// Writes a run's text as it grows.
+#[derive(Debug)]
+pub(crate) struct Terminal<O, E> {
+    output: O,
+    error: E,
+    lanes: Lanes,
+    color: bool,
+    /// Whether both streams are the same screen, so that a message must not land in the middle of a line of text.
+    shared_screen: bool,
+    at_line_start: bool,
+    /// Something was written to standard output.
+    written: bool,
+}
+
+impl<O: Write, E: Write> Terminal<O, E> {
+    /// Writes text to `output` and messages to `error`.
+    pub(crate) fn new(output: O, error: E, color: bool, shared_screen: bool) -> Self {
+        Self { output, error, lanes: Lanes::default(), color, shared_screen, at_line_start: true, written: false }
+    }
+
+    /// Shows what an event adds.
+    pub(crate) fn take(&mut self, event: &Event) -> io::Result<()> {
+        let pieces = self.lanes.take(event);
+        for piece in &pieces {
+            self.piece(piece)?;
+        }
+        if !pieces.is_empty() {
+            self.output.flush()?;
+        }
+        match event {
+            Event::Emit { channel, data } => self.message(&format!("{channel}: {data}")),
+            Event::Log { stream: LogStream::Stdout | LogStream::Stderr, text } => {
+                self.message(text.trim_end_matches('\n'))
+            }
+            Event::RunFinished { .. } => self.end_line(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the last line, so that what follows begins on one of its own.
+    pub(crate) fn end_line(&mut self) -> io::Result<()> {
+        if !self.at_line_start {
+            self.output.write_all(b"\n")?;
+            self.at_line_start = true;
+        }
+        self.output.flush()
+    }
+
+    fn piece(&mut self, piece: &Piece) -> io::Result<()> {
+        if piece.text.is_empty() {
+            return Ok(());
+        }
+        if piece.tone == Tone::Label {
+            self.end_line()?;
+            let gap = if self.written { "\n" } else { "" };
+            self.styled(LABEL, &format!("{gap}── {} ──\n", piece.text))?;
+        } else {
+            self.styled(if piece.tone == Tone::Prompt { PROMPT } else { GENERATED }, &piece.text)?;
+            self.at_line_start = piece.text.ends_with('\n');
+        }
+        self.written = true;
+        Ok(())
+    }
+
+    fn styled(&mut self, style: &str, text: &str) -> io::Result<()> {
+        if self.color { write!(self.output, "{style}{text}{RESET}") } else { self.output.write_all(text.as_bytes()) }
+    }
+
+    /// A line on standard error. Who closed that does not want it: nothing is reported.
+    fn message(&mut self, text: &str) -> io::Result<()> {
+        if self.shared_screen {
+            self.end_line()?;
+        }
+        let _ = if self.color { writeln!(self.error, "{LABEL}{text}{RESET}") } else { writeln!(self.error, "{text}") };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+    use sglhost_core::{CallId, ContextId, Usage};
+
+    use super::*;
+
+    fn events() -> Vec<Event> {
+        let (call, context) = (CallId(0), ContextId(0));
+        vec![
+            Event::ContextOpened { context, parent: None },
+            Event::ContextText { context, text: "<|user|>hi".to_owned() },
+            Event::CallStarted { call, context, name: None },
+            Event::CallDelta { call, context, text: "hel".to_owned() },
+            Event::Log { stream: LogStream::Stdout, text: "noise\n".to_owned() },
+            Event::CallDelta { call, context, text: "lo".to_owned() },
+            Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default() },
+        ]
+    }
+
+    #[track_caller]
+    fn check(color: bool, shared_screen: bool, output: &str, error: &str) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new(&mut out, &mut err, color, shared_screen);
+        for event in events() {
+            terminal.take(&event).unwrap();
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), output);
+        assert_eq!(String::from_utf8(err).unwrap(), error);
+    }
+
+    #[test]
+    fn text_is_plain_in_a_pipe() {
+        check(false, false, "<|user|>hihello\n", "noise\n");
+    }
+
+    #[test]
+    fn messages_get_lines_of_their_own_on_one_screen() {
+        check(false, true, "<|user|>hihel\nlo\n", "noise\n");
+    }
+
+    #[test]
+    fn colours_tell_prompt_from_output() {
+        check(true, false, "\x1b[2m<|user|>hi\x1b[0m\x1b[1mhel\x1b[0m\x1b[1mlo\x1b[0m\n", "\x1b[36mnoise\x1b[0m\n");
+    }
+}
