@@ -43,6 +43,15 @@ impl ErrorCode {
         }
     }
 
+    /// The code that is written so, if it is one of these.
+    #[must_use]
+    pub fn parse(code: &str) -> Option<Self> {
+        use ErrorCode::{Cancelled, DeadlineExceeded, Invalid, LimitExceeded, TooLong, Trap, Unavailable, Unsupported};
+        [Invalid, LimitExceeded, TooLong, Unsupported, Cancelled, DeadlineExceeded, Unavailable, Trap]
+            .into_iter()
+            .find(|known| known.as_str() == code)
+    }
+
     /// Whether the same call may succeed later without a change.
     #[must_use]
     pub fn retryable(self) -> bool {

@@ -1,0 +1,193 @@
+//! Carrying out a call: from a context's turn to the engine and back into the context.
+
+use std::sync::Arc;
+
+use sglhost_core::{Error, Event, FinishReason, Usage};
+use sglhost_engine::{Call, CallEvent, Outcome, Request, TokenLogprob, Work};
+
+use crate::call::{CallTicket, KeptOutcome};
+use crate::ledger::{Held, Share, Tokens};
+use crate::operation::Wanted;
+use crate::queue::ContextTask;
+
+/// How a call ended, with what the context takes over.
+enum End {
+    Finished(Box<Outcome>),
+    Failed(Error),
+}
+
+/// A call on its way to the engine.
+struct Prepared {
+    request: Request,
+    /// The choices of a `select`, to know the text of the one taken.
+    choices: Option<Vec<String>>,
+    tokens: Tokens,
+}
+
+impl ContextTask {
+    /// Takes the call's turn, from `CallStarted` to `CallFinished` or `CallFailed`.
+    pub(crate) async fn call(&mut self, ticket: CallTicket, wanted: Wanted) {
+        if !ticket.start() {
+            return;
+        }
+        let (call, context, name) = (ticket.0.id, self.id, ticket.0.name.clone());
+        if !self.event(Event::CallStarted { call, context, name: name.clone() }).await {
+            return;
+        }
+        match self.carry_out(&ticket, wanted).await {
+            Ok((outcome, kept)) => {
+                self.run.add_usage(outcome.usage);
+                let finish_reason = outcome.finish_reason.unwrap_or(FinishReason::Stop);
+                let (text, usage) = (outcome.text.clone(), outcome.usage);
+                self.last_event(Event::CallFinished { call, context, name, text, finish_reason, usage }).await;
+                ticket.finish(Ok(Arc::new(KeptOutcome { outcome, _bytes: kept })));
+            }
+            Err(error) => {
+                self.last_event(Event::CallFailed { call, context, error: error.clone() }).await;
+                ticket.finish(Err(error));
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, ticket: &CallTicket, wanted: Wanted) -> Result<(Outcome, Share), Error> {
+        self.shared.check()?;
+        let generates = matches!(wanted, Wanted::Generate { .. });
+        let Prepared { request, choices, mut tokens } = self.prepare(wanted).await?;
+        let prompt_tokens = request.prompt.len() as u64;
+        let mut engine_call = self.run.engine.submit(request)?;
+        let mut delivered = Delivered::default();
+        let end = self.follow(ticket, &mut engine_call, &mut delivered).await;
+        // Before anything that may wait: an engine that nobody listens to works for nothing.
+        drop(engine_call);
+        let mut outcome = match end {
+            End::Finished(outcome) => *outcome,
+            End::Failed(error) => {
+                // Charged for the prompt and a token for each piece, which is what is known of it.
+                let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: delivered.pieces };
+                tokens.settle(usage);
+                self.run.add_usage(usage);
+                if generates {
+                    let (text, pending) = (delivered.text.clone(), delivered.text);
+                    self.context.apply(&Outcome { text, pending, ..Outcome::default() });
+                }
+                return Err(error);
+            }
+        };
+        tokens.settle(outcome.usage);
+        if generates {
+            self.context.apply(&outcome);
+        }
+        if let Some(choices) = choices {
+            self.take_choice(ticket, &mut outcome, choices).await?;
+        }
+        let kept = self.run.ledger.take(Held::Bytes, size(&outcome))?;
+        Ok((outcome, kept))
+    }
+
+    /// What the engine is asked, with its tokens reserved.
+    async fn prepare(&mut self, wanted: Wanted) -> Result<Prepared, Error> {
+        let (prompt, output, work, choices) = match wanted {
+            Wanted::Generate { params, constraint } => {
+                let constraint = match constraint {
+                    Some(source) => {
+                        let model = Arc::clone(self.context.model());
+                        Some(self.run.constraints.for_model(self.model, &model, source).await?)
+                    }
+                    None => None,
+                };
+                let prompt = self.context.seal();
+                let room = self.context.model().context_length.saturating_sub(prompt.len()) as u64;
+                let output = u64::from(params.max_tokens).min(room);
+                (prompt, output, Work::Generate { params, constraint }, None)
+            }
+            Wanted::Select { choices, method } => {
+                let joint = self.context.choices(&choices)?;
+                let output = joint.tokens.iter().map(Vec::len).sum::<usize>() as u64;
+                (joint.prompt, output, Work::Select { choices: joint.tokens, method }, Some(choices))
+            }
+            Wanted::Score { text } => {
+                let joint = self.context.continuation(&text);
+                let tokens = joint.tokens.into_iter().next().unwrap_or_default();
+                (joint.prompt, tokens.len() as u64, Work::Score { tokens }, None)
+            }
+            Wanted::NextTokens { count } => (self.context.seal(), 0, Work::NextTokens { count }, None),
+        };
+        let tokens = self.run.ledger.reserve_tokens(prompt.len() as u64, output)?;
+        let (model, tenant, run) = (self.model, self.run.tenant.clone(), self.run.id);
+        Ok(Prepared { request: Request { model, tenant, run, prompt, work }, choices, tokens })
+    }
+
+    /// Passes the engine's events on until the call ends.
+    async fn follow(&self, ticket: &CallTicket, engine_call: &mut Call, delivered: &mut Delivered) -> End {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = ticket.cancelled() => return End::Failed(CallTicket::cancelled_error()),
+                event = engine_call.events.recv() => event,
+            };
+            match event {
+                Some(CallEvent::Delta(text)) => {
+                    if let Err(error) = self.deliver(ticket, &text).await {
+                        return End::Failed(error);
+                    }
+                    delivered.text.push_str(&text);
+                    delivered.pieces += 1;
+                }
+                Some(CallEvent::Finished(outcome)) => return End::Finished(outcome),
+                Some(CallEvent::Failed(error)) => return End::Failed(error),
+                None => return End::Failed(Error::unavailable("the engine went away during the call; try again")),
+            }
+        }
+    }
+
+    /// Gives a piece of text to the run's reader, and then to the guest: either both have it or none.
+    async fn deliver(&self, ticket: &CallTicket, text: &str) -> Result<(), Error> {
+        let permit = tokio::select! {
+            biased;
+            () = ticket.cancelled() => return Err(CallTicket::cancelled_error()),
+            permit = self.run.events.reserve() => permit.map_err(|_| CallTicket::cancelled_error())?,
+        };
+        self.shared.grow(text.len())?;
+        permit.send(Event::CallDelta { call: ticket.0.id, context: self.id, text: text.to_owned() });
+        ticket.deliver(text);
+        Ok(())
+    }
+
+    async fn take_choice(
+        &mut self,
+        ticket: &CallTicket,
+        outcome: &mut Outcome,
+        choices: Vec<String>,
+    ) -> Result<(), Error> {
+        let choice = outcome.choice.and_then(|index| choices.into_iter().nth(index));
+        let Some(choice) = choice else {
+            return Err(Error::unavailable("the engine named no choice; this is a bug of the engine"));
+        };
+        self.deliver(ticket, &choice).await?;
+        self.context.append(&choice);
+        outcome.text = choice;
+        Ok(())
+    }
+
+    /// A call's last event is sent even when the run is ending, as long as anyone reads.
+    async fn last_event(&self, event: Event) {
+        let _ = self.run.events.send(event).await;
+    }
+}
+
+/// What a call delivered.
+#[derive(Default)]
+struct Delivered {
+    text: String,
+    pieces: u64,
+}
+
+/// Bytes that keeping an outcome takes.
+fn size(outcome: &Outcome) -> usize {
+    let logprobs = outcome.logprobs.len() + outcome.top_logprobs.iter().map(Vec::len).sum::<usize>();
+    outcome.text.len()
+        + outcome.pending.len()
+        + size_of_val(outcome.tokens.as_slice())
+        + size_of_val(outcome.scores.as_slice())
+        + logprobs * size_of::<TokenLogprob>()
+}

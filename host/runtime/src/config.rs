@@ -1,0 +1,75 @@
+//! What the operator decides, and the wasmtime configuration that follows from it.
+
+use std::path::PathBuf;
+
+use sglhost_core::limits::{HostLimits, RunLimits};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+/// Core instances of one component: a toolchain that links Python's libraries dynamically makes about twenty.
+const CORE_INSTANCES_PER_RUN: u32 = 64;
+/// Memories of one component. All toolchains seen make one; each reserves address space, not memory.
+const MEMORIES_PER_RUN: u32 = 2;
+/// Tables of one component.
+const TABLES_PER_RUN: u32 = 8;
+/// Address space of one memory, so that bounds need not be checked: what a 32-bit guest can address.
+const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
+/// Of each pooled memory, bytes that stay resident between runs: clearing them is cheaper than giving them back.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// Of each pooled table, bytes that stay resident between runs.
+const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// Stack for the host's own functions, beyond what the guest may use.
+const HOST_STACK_BYTES: usize = 1 << 20;
+
+/// What the operator decides.
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeConfig {
+    /// Limits of runs that bring none of their own.
+    pub run_limits: RunLimits,
+    /// Limits of all runs together.
+    pub host_limits: HostLimits,
+    /// Where compiled programs are kept between processes; none compiles anew in each process. The folder holds native
+    /// code: it must belong to this process's user and be writable by nobody else.
+    pub compile_cache: Option<PathBuf>,
+}
+
+impl RuntimeConfig {
+    /// The engine's configuration. `reuse_scan` asks the kernel which pages a run touched, where it can tell.
+    pub(crate) fn wasmtime(&self, reuse_scan: bool) -> Config {
+        let mut config = Config::new();
+        config.cranelift_opt_level(OptLevel::Speed);
+        config.epoch_interruption(true);
+        config.max_wasm_stack(self.host_limits.stack_max_bytes);
+        config.async_stack_size(self.host_limits.stack_max_bytes + HOST_STACK_BYTES);
+        config.memory_reservation(MEMORY_RESERVATION_BYTES);
+        config.memory_init_cow(true);
+        config.wasm_component_model(true);
+        config.wasm_component_model_async(true);
+        config.wasm_component_model_async_stackful(false);
+        config.wasm_relaxed_simd(false);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(reuse_scan)));
+        config
+    }
+
+    /// Sized so that only the number of runs ever binds: the semaphore in front waits, the pool would refuse.
+    fn pool(&self, reuse_scan: bool) -> PoolingAllocationConfig {
+        // One more than the runs for `describe`, which takes a place of its own.
+        let runs = self.host_limits.concurrent_runs_max.saturating_add(1);
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(runs)
+            .total_core_instances(runs.saturating_mul(CORE_INSTANCES_PER_RUN))
+            .max_core_instances_per_component(CORE_INSTANCES_PER_RUN)
+            .total_memories(runs.saturating_mul(MEMORIES_PER_RUN))
+            .max_memories_per_component(MEMORIES_PER_RUN)
+            .max_memories_per_module(MEMORIES_PER_RUN)
+            .max_memory_size(usize::try_from(MEMORY_RESERVATION_BYTES).unwrap_or(usize::MAX))
+            .total_tables(runs.saturating_mul(TABLES_PER_RUN))
+            .max_tables_per_component(TABLES_PER_RUN)
+            .max_tables_per_module(TABLES_PER_RUN)
+            .table_elements(self.run_limits.table_elements_max)
+            .total_stacks(runs.saturating_mul(2))
+            .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+            .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
+            .pagemap_scan(if reuse_scan { Enabled::Yes } else { Enabled::No });
+        pool
+    }
+}

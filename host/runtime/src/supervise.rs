@@ -1,0 +1,291 @@
+//! A run from its start to `RunFinished`: a place in the pool, a fresh instance, its budgets, its end.
+
+use std::sync::Arc;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde::de::IgnoredAny;
+use sglhost_core::limits::{self, RunLimits};
+use sglhost_core::{Clock, Error, ErrorCode, Event, RunId, SamplingParams, TenantId, Usage};
+use sglhost_engine::Engine;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::ResourceTable;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::ProgramPre;
+use crate::constraints::ConstraintCache;
+use crate::description::Description;
+use crate::error::RuntimeError;
+use crate::host::{Host, RunParts, RunShared};
+use crate::ledger::Ledger;
+use crate::limiter::{BudgetSpent, Limiter};
+use crate::logs::Logs;
+use crate::meter::{CpuMeter, Ticker};
+use crate::program::Program;
+use crate::run::RunRequest;
+use crate::runtime::random;
+use crate::wasi;
+
+/// Bytes a guest may pass to the host in one call, results included; above every limit that is checked by itself.
+const HOSTCALL_BYTES_MAX: usize = 16 << 20;
+/// Handles beside those that the ledger counts: streams, tasks and what WASI needs.
+const OTHER_HANDLES_MAX: usize = 2048;
+/// The least that a limit says of a table: WASI's resources and ours live in one.
+const HANDLES_PER_CALL: usize = 4;
+
+/// What all runs share.
+pub(crate) struct Sandbox {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) ticker: Ticker,
+    pub(crate) constraints: Arc<ConstraintCache>,
+    /// Places in the pool. The pool would refuse; here a run waits.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) stack_max_bytes: usize,
+}
+
+/// A run that is to be.
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) program: Program,
+    pub(crate) request: RunRequest,
+    pub(crate) limits: RunLimits,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Runs and sends every event, the last one included, whatever happens.
+pub(crate) async fn run(sandbox: Arc<Sandbox>, new: NewRun) {
+    let events = new.events.clone();
+    // In a task of its own, so that a bug here ends in an event as well.
+    let (result, usage) = match tokio::spawn(attempt(sandbox, new)).await {
+        Ok(end) => end,
+        Err(_) => (Err(Error::unavailable("the host failed while running the program; see its log")), Usage::default()),
+    };
+    // Fails only when nobody reads.
+    let _ = events.send(Event::RunFinished { result, usage }).await;
+}
+
+async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, Usage) {
+    let NewRun { id, program, request, limits, events, cancel } = new;
+    let started = Event::RunStarted { run: id, program: program.id().clone() };
+    let admitted = async {
+        events.send(started).await.map_err(|_| cancelled())?;
+        check_arguments(program.description(), &request.arguments)?;
+        request.defaults.validate()?;
+        let place = Arc::clone(&sandbox.places).acquire_owned().await;
+        place.map_err(|_| Error::unavailable("the host is shutting down"))
+    };
+    let place = tokio::select! {
+        biased;
+        () = gone(&cancel, &events) => Err(cancelled()),
+        place = admitted => place,
+    };
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => return (Err(error), Usage::default()),
+    };
+    let wall_deadline = limits.wall_deadline;
+    let result_bytes_max = limits.result_bytes_max;
+    let ticking = sandbox.ticker.activate();
+    let instance = NewInstance {
+        id,
+        tenant: request.tenant,
+        defaults: request.defaults,
+        random: random(request.seed, &*sandbox.entropy),
+        limits,
+        events: events.clone(),
+    };
+    let (mut store, meter) = instance.store(&sandbox);
+    let run = Arc::clone(&store.data().run);
+    let result = tokio::select! {
+        biased;
+        () = gone(&cancel, &events) => Err(cancelled()),
+        () = tokio::time::sleep(wall_deadline) => Err(Error::new(ErrorCode::DeadlineExceeded, format!(
+            "the run took longer than its {} s (wall_deadline); ask less of it, or run with a higher wall_deadline",
+            wall_deadline.as_secs_f64()
+        ))),
+        result = meter.charge(call(&mut store, program.pre(), request.arguments)) => match result {
+            Ok(Ok(json)) => check_result(json, result_bytes_max),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(end_of(&error, sandbox.stack_max_bytes)),
+        },
+    };
+    run.stop.cancel();
+    run.tasks.close();
+    // Off the path of the result: memory is cleared while the reader learns how the run ended.
+    tokio::spawn(async move {
+        drop(store);
+        drop(ticking);
+        drop(place);
+    });
+    run.tasks.wait().await;
+    (result, run.usage())
+}
+
+/// Instantiates and calls; the store stays with the caller, who drops it.
+async fn call(
+    store: &mut Store<Host>,
+    pre: &ProgramPre<Host>,
+    arguments: String,
+) -> wasmtime::Result<Result<String, Error>> {
+    let program = pre.instantiate_async(&mut *store).await?;
+    let result = store.run_concurrent(async |accessor| program.call_run_program(accessor, arguments).await).await??;
+    Ok(result.map_err(Error::from))
+}
+
+/// Asks a program to describe itself. It may compute, and nothing else.
+///
+/// # Errors
+/// [`RuntimeError::Describe`] and [`RuntimeError::Description`].
+pub(crate) async fn describe(
+    sandbox: &Sandbox,
+    pre: &ProgramPre<Host>,
+    limits: &RunLimits,
+) -> Result<Description, RuntimeError> {
+    let limits = RunLimits {
+        contexts_max: 0,
+        pending_calls_max: 0,
+        tokens_max: 0,
+        emitted_bytes_max: 0,
+        log_bytes_max: 0,
+        ..limits.clone()
+    };
+    let wall_deadline = limits.wall_deadline;
+    // What it logs is dropped: there is no run whose event it could be.
+    let (events, _dropped) = mpsc::channel(1);
+    let instance = NewInstance {
+        id: RunId(0),
+        tenant: TenantId::local(),
+        defaults: SamplingParams::default(),
+        // The same at every load: a description is part of the program.
+        random: StdRng::seed_from_u64(0),
+        limits,
+        events,
+    };
+    let ticking = sandbox.ticker.activate();
+    let (mut store, meter) = instance.store(sandbox);
+    let described = async {
+        let program = pre.instantiate_async(&mut store).await?;
+        program.call_describe(&mut store).await
+    };
+    let result = tokio::select! {
+        biased;
+        () = tokio::time::sleep(wall_deadline) => {
+            Err(Error::new(ErrorCode::DeadlineExceeded, format!("it took longer than {wall_deadline:?} (wall_deadline)")))
+        }
+        result = meter.charge(described) => result.map_err(|error| end_of(&error, sandbox.stack_max_bytes)),
+    };
+    store.data().run.stop.cancel();
+    drop((store, ticking));
+    Description::parse(&result.map_err(RuntimeError::Describe)?)
+}
+
+/// What a store is made of.
+struct NewInstance {
+    id: RunId,
+    tenant: TenantId,
+    defaults: SamplingParams,
+    random: StdRng,
+    limits: RunLimits,
+    events: mpsc::Sender<Event>,
+}
+
+impl NewInstance {
+    /// A store with all its limits set, and the meter of its CPU time.
+    fn store(mut self, sandbox: &Sandbox) -> (Store<Host>, Arc<CpuMeter>) {
+        let logs = Logs::new(self.events.clone(), self.limits.log_bytes_max);
+        let wasi = wasi::context(&sandbox.clock, &mut self.random, &logs);
+        let random = StdRng::from_rng(&mut self.random);
+        let meter = CpuMeter::new(self.limits.cpu_budget);
+        let limiter = Limiter::new(&self.limits);
+        let calls = self.limits.pending_calls_max as usize * HANDLES_PER_CALL;
+        let handles = self.limits.handles_max + self.limits.contexts_max as usize + calls + OTHER_HANDLES_MAX;
+        let run = RunShared::new(RunParts {
+            id: self.id,
+            tenant: self.tenant,
+            engine: Arc::clone(&sandbox.engine),
+            clock: Arc::clone(&sandbox.clock),
+            ledger: Ledger::new(self.limits),
+            constraints: Arc::clone(&sandbox.constraints),
+            events: self.events,
+        });
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles);
+        let host = Host { table, wasi, limiter, random, defaults: self.defaults, run };
+        let mut store = Store::new(&sandbox.wasmtime, host);
+        store.limiter(|host| &mut host.limiter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(handles);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(2 * handles);
+        }
+        store.set_epoch_deadline(1);
+        let at_epoch = Arc::clone(&meter);
+        store.epoch_deadline_callback(move |_| at_epoch.at_epoch());
+        (store, meter)
+    }
+}
+
+/// Resolves when the caller asks for the end, or nobody reads the events any more.
+async fn gone(cancel: &CancellationToken, events: &mpsc::Sender<Event>) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = events.closed() => {}
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorCode::Cancelled, "the run was cancelled by its caller")
+}
+
+fn check_arguments(description: &Description, arguments: &str) -> Result<(), Error> {
+    let max = limits::ARGUMENTS_BYTES_MAX;
+    if arguments.len() > max {
+        let bytes = arguments.len();
+        return Err(Error::limit(format!(
+            "the arguments have {bytes} bytes; the limit is {max} (ARGUMENTS_BYTES_MAX)"
+        )));
+    }
+    let value = serde_json::from_str(arguments)
+        .map_err(|error| Error::invalid(format!("the arguments are not JSON: {error}")))?;
+    description.check(&value)
+}
+
+fn check_result(json: String, max: usize) -> Result<String, Error> {
+    if json.len() > max {
+        return Err(Error::limit(format!(
+            "the program's result has {} bytes and may have {max} (result_bytes_max); return less, emit parts of it, \
+             or run with a higher result_bytes_max",
+            json.len()
+        )));
+    }
+    serde_json::from_str::<IgnoredAny>(&json)
+        .map_err(|error| Error::invalid(format!("the program's result is not JSON: {error}")))?;
+    Ok(json)
+}
+
+/// Why the guest was ended, for whoever started the run.
+fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
+    if let Some(BudgetSpent(error)) = error.downcast_ref() {
+        return error.clone();
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Error::new(ErrorCode::Trap, format!("the program exited with status {status} instead of returning"));
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Error::unavailable(format!("no room in the pool of instances: {}", error.root_cause()));
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Error::limit(format!(
+            "the run used its {stack_max_bytes} bytes of stack (stack_max_bytes); make the program recurse less, or run \
+             the host with a higher stack_max_bytes"
+        )),
+        Some(trap) => Error::new(ErrorCode::Trap, format!("the program trapped: {trap}")),
+        None => Error::new(ErrorCode::Trap, format!("the program was stopped: {}", error.root_cause())),
+    }
+}
