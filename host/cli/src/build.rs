@@ -6,7 +6,6 @@
 //! *Not here*: how a toolchain for WebAssembly comes to be where rustup cannot help. Whatever made one
 //! (`guest-sdk/rust/wasm-toolchain.sh` does) hands it over in `SGLHOST_GUEST_TOOLCHAIN`.
 
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -177,7 +176,7 @@ impl Toolchain {
         let host_libraries = PathBuf::from(self.ask_rustc(&["--print", "target-libdir"])?);
         let name = format!("{COMPONENT_LINKER}{}", env::consts::EXE_SUFFIX);
         let own = host_libraries.parent().map(|host| host.join("bin").join(&name));
-        let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+        let path = env::var_os("PATH").unwrap_or_default();
         Ok(own.is_some_and(|own| own.is_file()) || env::split_paths(&path).any(|folder| folder.join(&name).is_file()))
     }
 
@@ -190,8 +189,7 @@ impl Toolchain {
         if !output.status.success() {
             return Err(BuildError::Cargo);
         }
-        let metadata =
-            serde_json::from_slice(&output.stdout).map_err(|error| BuildError::Answer(error.to_string()))?;
+        let metadata = serde_json::from_slice(&output.stdout).map_err(|error| BuildError::Answer(error.to_string()))?;
         let manifest = fs::canonicalize(manifest).map_err(|error| BuildError::Io { path: manifest.into(), error })?;
         match library_of(&metadata, &manifest) {
             Some(Some(name)) => Ok(name),
@@ -206,8 +204,7 @@ impl Toolchain {
         cargo.args(["build", "--lib", "--profile", profile, "--target", self.target, "--manifest-path"]).arg(manifest);
         // Artifacts come as JSON, diagnostics and progress as usual.
         cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
-        let mut child =
-            cargo.spawn().map_err(|error| BuildError::NoCargo { program: self.program("cargo"), error })?;
+        let mut child = cargo.spawn().map_err(|error| BuildError::NoCargo { program: self.program("cargo"), error })?;
         let mut built = None;
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines() {

@@ -78,9 +78,9 @@ pub(crate) enum NewError {
 pub(crate) fn new_project(options: &NewOptions) -> Result<PathBuf, NewError> {
     check_name(&options.name)?;
     let folder = &options.folder;
-    match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_some() => return Err(NewError::Exists(folder.clone())),
-        Ok(_) => {}
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => return Err(NewError::Exists(folder.clone())),
+        Ok(false) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(NewError::Io { path: folder.clone(), error }),
     }
