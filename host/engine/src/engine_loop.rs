@@ -75,18 +75,21 @@ impl EngineLoop {
     /// Serves until every handle is gone.
     pub(crate) fn run(mut self) {
         while self.take_requests() {
-            // A bug or a device error in one step must not take the host down: what was under way is answered, and the
-            // engine starts afresh. KV memory and cache may be half written, so nothing of them is kept.
-            let step = catch_unwind(AssertUnwindSafe(|| self.step()));
-            let reason = match step {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "an internal error, reported on the host's standard error".to_owned(),
-            };
-            self.fail_all(&Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed")));
-            self.scheduler = Scheduler::new(self.limits.clone(), self.runner.kv_slots());
+            self.supervised_step();
         }
         self.fail_all(&Error::unavailable("the engine was shut down"));
+    }
+
+    /// A step whose failure takes nothing else down: what was under way is answered, and the engine starts afresh. KV
+    /// memory and cache may be half written, so nothing of them is kept.
+    fn supervised_step(&mut self) {
+        let reason = match catch_unwind(AssertUnwindSafe(|| self.step())) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "an internal error, which is on the host's standard error".to_owned(),
+        };
+        self.fail_all(&Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed")));
+        self.scheduler = Scheduler::new(self.limits.clone(), self.runner.kv_slots());
     }
 
     /// Takes in what has arrived, and waits if there is nothing else to do. Returns whether to go on.
@@ -258,5 +261,26 @@ impl EngineLoop {
         for state in self.calls.values_mut().filter(|state| !state.ended) {
             state.end(CallEvent::Failed(error.clone()), now);
         }
+    }
+}
+
+#[cfg(test)]
+impl EngineLoop {
+    /// One turn of [`EngineLoop::run`] that never waits, with every invariant checked after it.
+    pub(crate) fn step_for_test(&mut self) {
+        while let Ok(accepted) = self.inbox.try_recv() {
+            self.open(accepted);
+        }
+        self.supervised_step();
+        self.watch_readers();
+        self.scheduler.check();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(crate) fn slots(&self) -> (usize, usize, usize) {
+        self.scheduler.slots()
     }
 }

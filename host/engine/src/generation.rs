@@ -92,7 +92,8 @@ impl Generation {
     /// The constraint admits no token of this vocabulary.
     pub(crate) fn row(&mut self, vocabulary: usize) -> Result<RowRequest, Error> {
         let params = &self.params;
-        let counted = params.frequency_penalty != 0.0 || params.presence_penalty != 0.0 || params.repetition_penalty != 1.0;
+        let counted =
+            params.frequency_penalty != 0.0 || params.presence_penalty != 0.0 || params.repetition_penalty != 1.0;
         let mask = self.mask(vocabulary)?;
         let params = &self.params;
         Ok(RowRequest::Sample(Box::new(SampleRow {
@@ -103,7 +104,11 @@ impl Generation {
             frequency_penalty: params.frequency_penalty,
             presence_penalty: params.presence_penalty,
             repetition_penalty: params.repetition_penalty,
-            counts: if counted { self.counts.iter().map(|(&token, &count)| (token, count)).collect() } else { Vec::new() },
+            counts: if counted {
+                self.counts.iter().map(|(&token, &count)| (token, count)).collect()
+            } else {
+                Vec::new()
+            },
             bias: params.logit_bias.clone(),
             mask,
             seed: self.seed,
@@ -176,7 +181,7 @@ impl Generation {
 
     /// Ends with all whole characters, held-back text included.
     fn end(&mut self, reason: FinishReason, matched: Option<String>) -> Progress {
-        Progress { delta: self.stops.flush(), ending: Some(Ending { reason, matched, cut: self.text.len() }) }
+        Progress { delta: self.stops.finish(), ending: Some(Ending { reason, matched, cut: self.text.len() }) }
     }
 
     /// The outcome after [`Generation::push`] reported an ending; leaves the generation empty. Usage is the caller's to fill in.

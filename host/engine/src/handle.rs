@@ -125,7 +125,8 @@ impl Engine for EngineHandle {
             .get(request.model)
             .ok_or_else(|| Error::invalid(format!("there is no model number {}", request.model)))?;
         let model = &self.models[request.model];
-        let job = engine.check(&request.prompt, request.work, &model.tokenizer, || self.seeds.fetch_add(1, Ordering::Relaxed))?;
+        let job = engine
+            .check(&request.prompt, request.work, &model.tokenizer, || self.seeds.fetch_add(1, Ordering::Relaxed))?;
         let (sender, events) = mpsc::channel(self.limits.deltas_buffered_max);
         let accepted = Accepted {
             namespace: Namespace::new(request.tenant, engine.name.clone()),

@@ -16,8 +16,10 @@ mod output;
 mod scheduler;
 mod select;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use api::{Call, CallEvent, Engine, Model, Outcome, Request, TokenLogprob, Work};
 pub use clock::SystemClock;
-pub use context::Context;
+pub use context::{Context, Continuations};
 pub use handle::{EngineHandle, ServedModel, StartError};

@@ -81,6 +81,7 @@ impl Scheduler {
     }
 
     /// Slots: free, evictable, locked. Their sum never changes.
+    #[cfg(test)]
     pub(crate) fn slots(&self) -> (usize, usize, usize) {
         (self.pool.free(), self.pool.evictable(), self.pool.locked())
     }

