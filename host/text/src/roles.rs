@@ -23,7 +23,10 @@ use std::{sync::Arc, time::Duration};
 
 use sglhost_core::{Error, TokenId};
 
-use self::{derive::Derived, template::Template};
+use self::{
+    derive::{BOS, Bos, Derived},
+    template::Template,
+};
 use crate::{Segment, TextError, Tokenizer};
 
 /// What is written around one turn.
@@ -78,11 +81,11 @@ impl Roles {
         let bos = text(tokenizer.bos());
         // A model's own end-of-text is the one its configuration names, the last of the list.
         let eos = text(tokenizer.end_of_text().last().copied());
-        let template = Template::new(template, bos.clone(), eos, now).map_err(|error| {
+        let template = Template::new(template, BOS, eos, now).map_err(|error| {
             let place = error.line().map_or(String::new(), |line| format!(" (line {line})"));
             TextError::template(format!("does not parse{place}: {error}"))
         })?;
-        let derived = derive::derive(&template, &bos)?;
+        let derived = derive::derive(&template, Bos { text: &bos, added: tokenizer.adds_bos() })?;
         let roles = Self { derived: Some(Arc::new(Known { derived, default_system: None, end_of_turn: Vec::new() })) };
         let default_system = roles.find_default_system();
         let end_of_turn = roles.find_end_of_turn(tokenizer);

@@ -50,9 +50,23 @@ fn history(role: Option<&str>) -> &'static [&'static str] {
 
 struct Probe<'a> {
     template: &'a Template<'a>,
-    bos: &'a str,
+    bos: Bos<'a>,
     starts_with_bos: bool,
 }
+
+/// The begin-of-text token of the model.
+#[derive(Clone, Copy)]
+pub(super) struct Bos<'a> {
+    /// How it is spelled; empty if there is none.
+    pub text: &'a str,
+    /// Whether the tokenizer puts it in front of every text. Then a template that spells it out, rather than naming the
+    /// variable, means that one.
+    pub added: bool,
+}
+
+/// What the template sees as the begin-of-text token: unlike the token itself (SmolLM2's is also the mark that opens
+/// each turn) it cannot be mistaken for anything else.
+pub(super) const BOS: &str = "\u{1}bos\u{1}";
 
 /// A rendering, cut at its sentinels: one piece more than there are messages.
 type Gaps = Vec<String>;
@@ -60,8 +74,8 @@ type Gaps = Vec<String>;
 impl Probe<'_> {
     /// Renders turns of `roles`. The error says what the template did, as the end of a sentence.
     fn render(&mut self, roles: &[&str], generation: bool) -> Result<Gaps, String> {
-        // A quote and a line end, so that a template that writes the text as JSON does not pass for one that copies it.
-        let contents: Vec<String> = (0..roles.len()).map(|index| format!("Q{index}\"\nZ{index}")).collect();
+        // A quote, a line end and both cases: a template that escapes or changes text does not pass for one that copies.
+        let contents: Vec<String> = (0..roles.len()).map(|index| format!("Qa{index}\"\nZb{index}")).collect();
         let messages: Vec<Message<'_>> = roles
             .iter()
             .zip(&contents)
@@ -76,11 +90,11 @@ impl Probe<'_> {
             let place = error.line().map_or(String::new(), |line| format!(" (line {line})"));
             format!("fails{place}: {}", error.detail().map_or_else(|| error.to_string(), str::to_owned))
         })?;
+        let spelled = if self.bos.added { self.bos.text } else { "" };
+        let stripped = text.strip_prefix(BOS).or_else(|| text.strip_prefix(spelled).filter(|_| !spelled.is_empty()));
+        self.starts_with_bos |= stripped.is_some();
+        let text = stripped.unwrap_or(&text).replace(BOS, self.bos.text);
         let mut rest = text.as_str();
-        if let Some(stripped) = rest.strip_prefix(self.bos).filter(|_| !self.bos.is_empty()) {
-            self.starts_with_bos = true;
-            rest = stripped;
-        }
         let mut gaps = Vec::new();
         for (content, role) in contents.iter().zip(roles) {
             let (gap, after) = rest
@@ -93,6 +107,11 @@ impl Probe<'_> {
         Ok(gaps)
     }
 
+    /// The last gap of a rendering.
+    fn tail(&mut self, roles: &[&str], generation: bool) -> Option<String> {
+        self.render(roles, generation).ok()?.pop()
+    }
+
     /// The gap before the last of `roles`, when `followed` by more turns; without them where the template refuses.
     fn gap_before_last(&mut self, roles: &[&str], followed: &[&str]) -> Option<String> {
         let long: Vec<&str> = roles.iter().chain(followed).copied().collect();
@@ -102,19 +121,15 @@ impl Probe<'_> {
 }
 
 /// Derives all markup of a template.
-pub(super) fn derive(template: &Template<'_>, bos: &str) -> Result<Derived, TextError> {
+pub(super) fn derive(template: &Template<'_>, bos: Bos<'_>) -> Result<Derived, TextError> {
     let mut probe = Probe { template, bos, starts_with_bos: false };
-    let user = probe.render(&[USER], false).map_err(TextError::template)?;
+    let first = probe.render(&[USER], false).map_err(TextError::template)?.swap_remove(0);
     probe.render(&[USER, ASSISTANT, USER], false).map_err(TextError::template)?;
-
     let mut suffixes: BTreeMap<&str, String> = BTreeMap::new();
-    suffixes.insert(USER, user_suffix(&mut probe, &user[1]));
-    suffixes.insert(ASSISTANT, suffix(&mut probe, ASSISTANT).unwrap_or_default());
-    if let Some(suffix) = system_suffix(&mut probe, &suffixes) {
-        suffixes.insert(SYSTEM, suffix);
-    }
-    if let Some(suffix) = suffix(&mut probe, TOOL) {
-        suffixes.insert(TOOL, suffix);
+    for role in ROLES {
+        if let Some(suffix) = suffix(&mut probe, role, &first) {
+            suffixes.insert(role, suffix);
+        }
     }
 
     let mut openings: BTreeMap<String, BTreeMap<Option<String>, RoleMarkup>> = BTreeMap::new();
@@ -143,7 +158,7 @@ fn opening(probe: &mut Probe<'_>, role: &str, previous: Option<&str>, before: &s
     if role != ASSISTANT || history.is_empty() {
         return Some(RoleMarkup { prefix: text.to_owned(), ..RoleMarkup::default() });
     }
-    let generation = probe.render(history, true).ok().and_then(|gaps| gaps.last().cloned());
+    let generation = probe.tail(history, true);
     let generation = generation.as_deref().and_then(|gap| gap.strip_prefix(before)).unwrap_or(text);
     let prefix = common_prefix(text, generation);
     Some(RoleMarkup {
@@ -154,37 +169,24 @@ fn opening(probe: &mut Probe<'_>, role: &str, previous: Option<&str>, before: &s
     })
 }
 
-/// How a user's turn ends: what all renderings have in common after it.
-fn user_suffix(probe: &mut Probe<'_>, alone: &str) -> String {
-    let answered = probe.render(&[USER, ASSISTANT, USER], false).map(|gaps| gaps[1].clone());
-    let opened = probe.render(&[USER], true).map(|gaps| gaps[1].clone());
-    [answered, opened]
-        .into_iter()
-        .flatten()
-        .fold(alone.to_owned(), |common, gap| common_prefix(&common, &gap).to_owned())
-}
-
-/// How a turn of `role` ends: what follows it at the end of a conversation and before a user's turn.
-fn suffix(probe: &mut Probe<'_>, role: &str) -> Option<String> {
+/// How a turn of `role` ends; none if the template has no such role. `first` is how a first user turn begins.
+fn suffix(probe: &mut Probe<'_>, role: &str, first: &str) -> Option<String> {
     let turns = history(Some(role));
-    let followed: Vec<&str> = turns.iter().copied().chain([if role == TOOL { ASSISTANT } else { USER }]).collect();
-    let between = probe.render(&followed, false).ok()?.into_iter().nth(turns.len())?;
-    match probe.render(turns, false) {
-        Ok(gaps) => Some(common_prefix(&gaps[turns.len()], &between).to_owned()),
-        Err(_) => Some(between),
-    }
-}
-
-/// How a system turn ends. Templates that fold it into the user's turn (Mistral, Llama 2) have no end for it: then what
-/// is between the two belongs to the user's turn.
-fn system_suffix(probe: &mut Probe<'_>, suffixes: &BTreeMap<&str, String>) -> Option<String> {
-    let between = probe.render(&[SYSTEM, USER], false).ok()?.swap_remove(1);
-    let user = opening(probe, USER, Some(ASSISTANT), &suffixes[ASSISTANT])?.prefix;
-    if let Some(suffix) = between.strip_suffix(user.as_str()) {
+    let followed = |next: &[&'static str]| -> Vec<&str> { turns.iter().chain(next).copied().collect() };
+    let gap = |gaps: Result<Gaps, String>| gaps.ok()?.into_iter().nth(turns.len());
+    let to_user = gap(probe.render(&followed(&[USER]), false));
+    // The surest sign of where a turn ends is that a user's begins there as one does at the start.
+    if let Some(suffix) = to_user.as_ref().and_then(|gap| gap.strip_suffix(first)) {
         return Some(suffix.to_owned());
     }
-    let alone = probe.render(&[SYSTEM], false).map(|gaps| gaps[1].clone()).unwrap_or_default();
-    Some(common_prefix(&alone, &between).to_owned())
+    let to_assistant = gap(probe.render(&followed(&[ASSISTANT, USER]), false));
+    let opened = probe.tail(turns, true);
+    let followers: Vec<String> = [to_user, to_assistant, opened].into_iter().flatten().collect();
+    let alone = probe.tail(turns, false);
+    match alone {
+        Some(alone) if followers.iter().all(|gap| gap.starts_with(&alone)) => Some(alone),
+        _ => followers.into_iter().chain(alone).reduce(|common, gap| common_prefix(&common, &gap).to_owned()),
+    }
 }
 
 /// The longest beginning that both have, in whole characters.

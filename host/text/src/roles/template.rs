@@ -13,7 +13,7 @@ use super::date;
 /// A parsed template and the tokens it may name.
 pub(super) struct Template<'a> {
     environment: Environment<'a>,
-    bos: String,
+    bos: &'static str,
     eos: String,
 }
 
@@ -40,7 +40,7 @@ const NAME: &str = "chat template";
 impl Template<'_> {
     /// Parses a template. `now` is the time since the Unix epoch that `strftime_now` tells; without it the function is
     /// not defined, and templates that ask whether it is fall back to a date of their own.
-    pub(super) fn new(source: &str, bos: String, eos: String, now: Option<Duration>) -> Result<Self, Error> {
+    pub(super) fn new(source: &str, bos: &'static str, eos: String, now: Option<Duration>) -> Result<Self, Error> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_fuel(Some(limits::TEMPLATE_FUEL));
@@ -61,7 +61,7 @@ impl Template<'_> {
         self.environment.get_template(NAME)?.render(context! {
             messages => messages.iter().map(Message::to_value).collect::<Vec<_>>(),
             add_generation_prompt => generation,
-            bos_token => self.bos.as_str(),
+            bos_token => self.bos,
             eos_token => self.eos.as_str(),
             tools => Value::from(()),
             documents => Value::from(()),

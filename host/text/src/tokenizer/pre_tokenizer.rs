@@ -99,7 +99,7 @@ const FAMILIES: [Family; 11] = [
     Family {
         names: &["qwen35"],
         split: Split::Patterns(&[QWEN35]),
-        composes: true,
+        composes: false,
         ignore_merges: false,
         adds_bos: false,
     },
