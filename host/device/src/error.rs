@@ -23,4 +23,19 @@ pub enum DeviceError {
     /// A weight's shape or format is not one the device can load.
     #[error("weight: {0}")]
     Weight(String),
+    /// Buffers, batch and shapes do not fit each other.
+    #[error("shape: {0}")]
+    Shape(String),
+    /// The device does not do this, though another might.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// A row asked for a token of which none can be drawn: its mask allows none that the model knows, or no allowed
+    /// logit is a number. Nothing was sampled and no logit was changed: drop the row and call again.
+    #[error("no token can be drawn for row {row} of the batch: {reason}")]
+    NoToken {
+        /// Index into the rows handed to [`Device::sample`](crate::Device::sample).
+        row: usize,
+        /// Which of the two it was.
+        reason: &'static str,
+    },
 }

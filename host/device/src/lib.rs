@@ -9,11 +9,13 @@
 //! are bit-identical for any batch composition.
 
 mod batch;
+pub mod cpu;
 mod error;
 mod sample;
 mod weight;
 
 pub use batch::Batch;
+pub use cpu::{Activations, CpuConfig, CpuDevice};
 pub use error::DeviceError;
 pub use sample::{RowRequest, RowResult, SampleRow};
 pub use weight::{DType, MappedBytes, MappedFile, RowOrder, WeightFormat, WeightPart};

@@ -22,7 +22,6 @@ macro_rules! dispatched {
         $generic:path
     ) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments, reason = "the instruction set is one of them")]
         $vis $($unsafe)? fn $name(isa: $crate::cpu::Isa, $($arg: $ty),*) $($ret)* {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]

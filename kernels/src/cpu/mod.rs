@@ -18,6 +18,8 @@
 //! | [`reduce`] | maxima and log-sum-exp of a row of logits |
 
 #![allow(unsafe_code, reason = "SIMD intrinsics and disjoint writes by several threads; each use states why it holds")]
+#![allow(clippy::needless_range_loop, reason = "loops over constant counts of registers read best by index")]
+#![allow(clippy::too_many_arguments, reason = "the token that names the instruction set is one of them")]
 
 #[macro_use]
 mod dispatch;

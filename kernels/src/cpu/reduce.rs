@@ -5,8 +5,9 @@ use super::{
     lanes::{LANES, Lanes},
 };
 
-/// Elements summed in f32 lanes before they join an f64 sum: keeps the error of a large vocabulary's sum near 1e-7.
-const RUN: usize = 1024;
+/// Elements summed in f32 lanes before they join an f64 sum: keeps the error of a large vocabulary's sum near 1e-7, and
+/// lets a draw skip whole runs.
+pub const RUN: usize = 1024;
 
 #[inline(always)]
 fn largest<S: Lanes>(s: S, x: &[f32]) -> f32 {
@@ -19,11 +20,11 @@ fn largest<S: Lanes>(s: S, x: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum_exp<S: Lanes>(s: S, x: &[f32], scale: f32, max: f32, out: &mut [f32]) -> f64 {
-    assert_eq!(x.len(), out.len(), "as many outputs as inputs");
+fn sum_exp<S: Lanes>(s: S, x: &[f32], scale: f32, max: f32, out: &mut [f32], runs: &mut [f64]) -> f64 {
+    assert!(x.len() == out.len() && runs.len() == x.len().div_ceil(RUN), "outputs that fit the inputs");
     let (scale, shift) = (s.splat(scale), s.splat(max));
     let mut total = 0.0;
-    for (x, out) in x.chunks(RUN).zip(out.chunks_mut(RUN)) {
+    for ((x, out), run) in x.chunks(RUN).zip(out.chunks_mut(RUN)).zip(runs) {
         let ((whole, rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
         let mut sum = s.splat(0.0);
         for (x, out) in whole.iter().zip(out) {
@@ -34,7 +35,8 @@ fn sum_exp<S: Lanes>(s: S, x: &[f32], scale: f32, max: f32, out: &mut [f32]) -> 
         let e = exp(s, s.mul(s.sub(s.load_part(rest, f32::NEG_INFINITY), shift), scale));
         s.store_part(e, out_rest);
         sum = s.add(sum, e);
-        total += f64::from(s.sum(sum));
+        *run = f64::from(s.sum(sum));
+        total += *run;
     }
     total
 }
@@ -59,12 +61,12 @@ dispatched! {
 }
 
 dispatched! {
-    /// `out[i] = e^((x[i] − max) · scale)`; gives their sum, taken in f32 over lanes within each 1,024 elements and in
-    /// f64 over those, in order.
+    /// `out[i] = e^((x[i] − max) · scale)`; `runs` are the sums of each [`RUN`] of them, taken in f32 over lanes; gives
+    /// the sum of those, in f64 and in order.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn exp_sum(x: &[f32], scale: f32, max: f32, out: &mut [f32]) -> f64 = sum_exp
+    pub fn exp_sum(x: &[f32], scale: f32, max: f32, out: &mut [f32], runs: &mut [f64]) -> f64 = sum_exp
 }
 
 dispatched! {
@@ -85,7 +87,9 @@ mod tests {
                 let largest = max(isa, &x);
                 assert_eq!(largest, x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                 let mut out = vec![0.0; count];
-                let sum = exp_sum(isa, &x, 0.7, largest, &mut out);
+                let mut runs = vec![0.0; count.div_ceil(RUN)];
+                let sum = exp_sum(isa, &x, 0.7, largest, &mut out, &mut runs);
+                assert_eq!(runs.iter().sum::<f64>(), sum);
                 let expect: f64 = x.iter().map(|&x| ((f64::from(x) - f64::from(largest)) * 0.7).exp()).sum();
                 assert!((sum / expect - 1.0).abs() < 1e-6, "{} {count}: {sum} {expect}", isa.name());
             }

@@ -1,0 +1,308 @@
+//! The CPU device: the embedded default, and a real engine rather than a reference.
+//!
+//! It owns its threads, its scratch memory and nothing else; arithmetic lives in `sglhost_kernels::cpu`. Operations are
+//! done when they return.
+//!
+//! *Invariants*
+//! - Each row of every operation is computed in a fixed order, whatever the other rows are and however many threads
+//!   there are: results are bit-identical for any batch composition and any chunking of a prompt.
+//! - Whole weights are never unpacked to f32: quantized ones are repacked at the same size, float ones stay in the
+//!   mapped file.
+//!
+//! *Not here*: M-RoPE, adapters, KV pages of more than one token: `DeviceError::Unsupported`.
+
+mod attention;
+mod batch;
+mod linear;
+mod memory;
+mod pool;
+mod rope;
+mod sample;
+mod weight;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use sglhost_kernels::cpu::{AlignedVec, SharedMut, activation, norm};
+
+pub use batch::CpuBatch;
+pub use memory::{CpuBuffer, CpuKv};
+pub use sglhost_kernels::cpu::Isa;
+pub use weight::CpuWeight;
+
+use crate::{AttentionShape, Batch, Device, DeviceError, KvLayout, RowRequest, RowResult, WeightPart};
+use pool::Pool;
+
+/// How activations meet quantized weights. Float weights always meet f32 activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// f32: slower, for comparing with a reference.
+    Exact,
+    /// int8 with a scale for each block of 32; sums within a block are exact integers.
+    #[default]
+    Quantized,
+}
+
+/// How to set up a [`CpuDevice`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuConfig {
+    /// Threads, the calling one included; 0 takes as many as the machine runs at once. Does not change results.
+    pub threads: usize,
+    /// How activations meet quantized weights.
+    pub activations: Activations,
+    /// The instruction set to use instead of the best one, for tests.
+    pub isa: Option<Isa>,
+}
+
+/// The CPU as a [`Device`].
+pub struct CpuDevice {
+    isa: Isa,
+    activations: Activations,
+    pool: Pool,
+    linear: linear::LinearScratch,
+    angles: rope::Angles,
+    attention: attention::AttentionState,
+    sampler: sample::SampleState,
+    sampled: Vec<RowResult>,
+    batches: u64,
+}
+
+impl CpuDevice {
+    /// Starts the device's threads.
+    #[must_use]
+    pub fn new(config: CpuConfig) -> Self {
+        Self {
+            isa: config.isa.unwrap_or_else(Isa::detect),
+            activations: config.activations,
+            pool: Pool::new(config.threads),
+            linear: linear::LinearScratch::default(),
+            angles: rope::Angles::default(),
+            attention: attention::AttentionState::default(),
+            sampler: sample::SampleState::default(),
+            sampled: Vec::new(),
+            batches: 0,
+        }
+    }
+}
+
+/// Elements of a row-wise operation that are worth a chunk of their own.
+const CHUNK_ELEMENTS: usize = 8192;
+
+/// Calls `work` with ranges that together are `0..rows`, on several threads if rows of `width` elements make it worth.
+fn for_rows(pool: &mut Pool, rows: usize, width: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+    let chunk = (CHUNK_ELEMENTS / width.max(1)).max(1);
+    pool.run(rows.div_ceil(chunk), &|_, index| work(index * chunk..((index + 1) * chunk).min(rows)));
+}
+
+/// Checks an attention layer's geometry against the batch and the KV memory.
+fn check_attention(shape: &AttentionShape, batch: &CpuBatch, kv: &CpuKv, layer: usize) -> Result<(), DeviceError> {
+    if shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) || !shape.head_dim.is_multiple_of(2) {
+        return Err(DeviceError::Shape(format!("attention of {shape:?}")));
+    }
+    if (shape.kv_heads, shape.head_dim) != (kv.layout.kv_heads, kv.layout.head_dim) || layer >= kv.layout.layers {
+        return Err(DeviceError::Shape(format!("layer {layer} of {shape:?} over KV memory of {:?}", kv.layout)));
+    }
+    if batch.slot_bound > kv.slots {
+        return Err(DeviceError::Shape(format!("slot {} of {}", batch.slot_bound - 1, kv.slots)));
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "threads write disjoint rows")]
+impl Device for CpuDevice {
+    type Buffer = CpuBuffer;
+    type Weight = CpuWeight;
+    type Kv = CpuKv;
+    type Batch = CpuBatch;
+
+    fn description(&self) -> String {
+        let activations = match self.activations {
+            Activations::Exact => "f32",
+            Activations::Quantized => "int8",
+        };
+        format!("cpu: {}, {} threads, {activations} activations", self.isa.name(), self.pool.threads())
+    }
+
+    fn allocate(&mut self, elements: usize) -> Result<CpuBuffer, DeviceError> {
+        Ok(CpuBuffer(AlignedVec::zeroed(elements)))
+    }
+
+    fn write_f32(&mut self, buffer: &mut CpuBuffer, values: &[f32]) -> Result<(), DeviceError> {
+        buffer.first_mut(values.len())?.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read_f32(&mut self, buffer: &CpuBuffer, out: &mut [f32]) -> Result<(), DeviceError> {
+        out.copy_from_slice(buffer.first(out.len())?);
+        Ok(())
+    }
+
+    fn load_weight(&mut self, parts: &[WeightPart]) -> Result<CpuWeight, DeviceError> {
+        CpuWeight::load(parts, &mut self.pool)
+    }
+
+    fn allocate_kv(&mut self, layout: KvLayout, slots: usize) -> Result<CpuKv, DeviceError> {
+        CpuKv::new(layout, slots)
+    }
+
+    fn upload_batch(&mut self, batch: &Batch) -> Result<CpuBatch, DeviceError> {
+        self.batches += 1;
+        CpuBatch::new(batch, self.batches)
+    }
+
+    fn embed(&mut self, table: &CpuWeight, batch: &CpuBatch, out: &mut CpuBuffer) -> Result<(), DeviceError> {
+        let (tokens, width) = (&batch.batch.tokens, table.columns);
+        let out = out.first_mut(tokens.len() * width)?;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= table.rows) {
+            return Err(DeviceError::Shape(format!("token {token} of a table of {} rows", table.rows)));
+        }
+        if let Some((_, values)) = batch.batch.embedding_rows.iter().find(|(_, values)| values.len() != width) {
+            return Err(DeviceError::Shape(format!("an embedding of {} elements, not {width}", values.len())));
+        }
+        let isa = self.isa;
+        let shared = SharedMut::new(out);
+        for_rows(&mut self.pool, tokens.len(), width, &|rows| {
+            for t in rows {
+                // SAFETY: chunks have different rows.
+                table.read_row(isa, tokens[t] as usize, unsafe { shared.range(t * width..(t + 1) * width) });
+            }
+        });
+        for (row, values) in &batch.batch.embedding_rows {
+            out[*row as usize * width..][..width].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &CpuBuffer,
+        weight: &CpuBuffer,
+        epsilon: f32,
+        rows: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        let width = weight.0.len();
+        let (isa, x, out) = (self.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
+        for_rows(&mut self.pool, rows, width, &|rows| {
+            let range = rows.start * width..rows.end * width;
+            // SAFETY: chunks have different rows.
+            norm::rms_norm(isa, &x[range.clone()], &weight.0, epsilon, unsafe { out.range(range) });
+        });
+        Ok(())
+    }
+
+    fn add_rms_norm(
+        &mut self,
+        residual: &mut CpuBuffer,
+        x: &CpuBuffer,
+        weight: &CpuBuffer,
+        epsilon: f32,
+        rows: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        let width = weight.0.len();
+        let residual = SharedMut::new(residual.first_mut(rows * width)?);
+        let (isa, x, out) = (self.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
+        for_rows(&mut self.pool, rows, width, &|rows| {
+            let range = rows.start * width..rows.end * width;
+            // SAFETY: chunks have different rows.
+            let (residual, out) = unsafe { (residual.range(range.clone()), out.range(range.clone())) };
+            norm::add_rms_norm(isa, residual, &x[range], &weight.0, epsilon, out);
+        });
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        weight: &CpuWeight,
+        bias: Option<&CpuBuffer>,
+        x: &CpuBuffer,
+        rows: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        let bias = bias.map(|bias| bias.first(weight.rows)).transpose()?;
+        let product = linear::Product { weight, bias, x: x.first(rows * weight.columns)?, rows };
+        let out = out.first_mut(rows * weight.rows)?;
+        self.linear.run(self.isa, &mut self.pool, self.activations, &product, out);
+        Ok(())
+    }
+
+    fn rope_and_write_kv(
+        &mut self,
+        qkv: &mut CpuBuffer,
+        inverse_frequencies: &CpuBuffer,
+        shape: &AttentionShape,
+        batch: &CpuBatch,
+        kv: &mut CpuKv,
+        layer: usize,
+    ) -> Result<(), DeviceError> {
+        check_attention(shape, batch, kv, layer)?;
+        let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+        let qkv = qkv.first_mut(batch.batch.tokens.len() * width)?;
+        let frequencies = inverse_frequencies.first(shape.head_dim / 2)?;
+        self.angles.rotate_and_write(self.isa, &mut self.pool, batch, shape, frequencies, qkv, kv, layer);
+        Ok(())
+    }
+
+    fn attention(
+        &mut self,
+        qkv: &CpuBuffer,
+        shape: &AttentionShape,
+        batch: &CpuBatch,
+        kv: &CpuKv,
+        layer: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        check_attention(shape, batch, kv, layer)?;
+        let tokens = batch.batch.tokens.len();
+        let qkv = qkv.first(tokens * (shape.heads + 2 * shape.kv_heads) * shape.head_dim)?;
+        let out = out.first_mut(tokens * shape.heads * shape.head_dim)?;
+        self.attention.run(self.isa, &mut self.pool, batch, shape, kv, layer, qkv, out);
+        Ok(())
+    }
+
+    fn silu_mul(
+        &mut self,
+        gate_up: &CpuBuffer,
+        rows: usize,
+        width: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        let (isa, gate_up) = (self.isa, gate_up.first(2 * rows * width)?);
+        let out = SharedMut::new(out.first_mut(rows * width)?);
+        for_rows(&mut self.pool, rows, width, &|rows| {
+            let input = &gate_up[2 * rows.start * width..2 * rows.end * width];
+            // SAFETY: chunks have different rows.
+            activation::silu_mul(isa, input, width, unsafe { out.range(rows.start * width..rows.end * width) });
+        });
+        Ok(())
+    }
+
+    fn gather_sample_rows(
+        &mut self,
+        x: &CpuBuffer,
+        batch: &CpuBatch,
+        width: usize,
+        out: &mut CpuBuffer,
+    ) -> Result<(), DeviceError> {
+        let x = x.first(batch.batch.tokens.len() * width)?;
+        let rows = &batch.batch.sample_rows;
+        for (&row, out) in rows.iter().zip(out.first_mut(rows.len() * width)?.chunks_exact_mut(width.max(1))) {
+            out.copy_from_slice(&x[row as usize * width..][..width]);
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, logits: &mut CpuBuffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError> {
+        self.sampled.clear();
+        let logits = logits.first_mut(rows.len() * vocabulary)?;
+        self.sampled = self.sampler.run(self.isa, &mut self.pool, logits, vocabulary, rows)?;
+        Ok(())
+    }
+
+    fn wait_sampled(&mut self) -> Result<Vec<RowResult>, DeviceError> {
+        Ok(std::mem::take(&mut self.sampled))
+    }
+}

@@ -1,0 +1,83 @@
+//! Rotation of queries and keys, and the writing of keys and values to their slots.
+
+#![allow(unsafe_code, reason = "threads write disjoint rows and slots")]
+
+use sglhost_kernels::cpu::{
+    Isa, SharedMut,
+    dot_rows::narrow_row,
+    rope::{rope_angles, rope_rotate},
+};
+
+use super::{batch::CpuBatch, memory::CpuKv, pool::Pool};
+use crate::AttentionShape;
+
+/// The angles of one batch's positions: the same for every layer, so computed once.
+#[derive(Debug, Default)]
+pub(super) struct Angles {
+    batch: Option<u64>,
+    frequencies: Vec<f32>,
+    /// `[T, D / 2]`.
+    cosines: Vec<f32>,
+    /// `[T, D / 2]`.
+    sines: Vec<f32>,
+}
+
+impl Angles {
+    fn prepare(&mut self, batch: &CpuBatch, frequencies: &[f32]) {
+        if self.batch == Some(batch.id) && self.frequencies == frequencies {
+            return;
+        }
+        self.batch = Some(batch.id);
+        self.frequencies.clear();
+        self.frequencies.extend_from_slice(frequencies);
+        let (positions, half) = (&batch.batch.positions, frequencies.len());
+        self.cosines.resize(positions.len() * half, 0.0);
+        self.sines.resize(positions.len() * half, 0.0);
+        let rows = self.cosines.chunks_exact_mut(half).zip(self.sines.chunks_exact_mut(half));
+        for (&position, (cosines, sines)) in positions.iter().zip(rows) {
+            rope_angles(position, frequencies, cosines, sines);
+        }
+    }
+
+    /// Rotates `qkv` `[T, (heads + 2 kv_heads) · head_dim]` and fills the batch's slots of `layer`.
+    ///
+    /// Shapes and slots were checked by the caller.
+    pub(super) fn rotate_and_write(
+        &mut self,
+        isa: Isa,
+        pool: &mut Pool,
+        batch: &CpuBatch,
+        shape: &AttentionShape,
+        frequencies: &[f32],
+        qkv: &mut [f32],
+        kv: &mut CpuKv,
+        layer: usize,
+    ) {
+        self.prepare(batch, frequencies);
+        let (dim, half) = (shape.head_dim, shape.head_dim / 2);
+        let width = (shape.heads + 2 * shape.kv_heads) * dim;
+        let (slots, row_bytes, element) = (kv.slots, kv.row_bytes(), kv.element);
+        let [keys, values] = &mut kv.layers[layer];
+        let (keys, values, qkv) = (SharedMut::new(keys), SharedMut::new(values), SharedMut::new(qkv));
+        super::for_rows(pool, batch.batch.tokens.len(), width, &|rows| {
+            for t in rows {
+                // SAFETY: chunks have different rows.
+                let row = unsafe { qkv.range(t * width..(t + 1) * width) };
+                let (rotated, value) = row.split_at_mut((shape.heads + shape.kv_heads) * dim);
+                let angles = t * half..(t + 1) * half;
+                rope_rotate(isa, rotated, &self.cosines[angles.clone()], &self.sines[angles]);
+                let key = &rotated[shape.heads * dim..];
+                let slot = batch.batch.slots[t] as usize;
+                for head in 0..shape.kv_heads {
+                    // What pads a head to whole vectors was zero from the start and stays so.
+                    let at = (head * slots + slot) * row_bytes;
+                    let place = at..at + dim * element.size();
+                    // SAFETY: no two tokens of a batch share a slot, and chunks have different tokens.
+                    let (k, v) = unsafe { (keys.range(place.clone()), values.range(place)) };
+                    narrow_row(isa, &key[head * dim..][..dim], element, k);
+                    narrow_row(isa, &value[head * dim..][..dim], element, v);
+                }
+            }
+        });
+    }
+}
