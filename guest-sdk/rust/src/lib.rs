@@ -54,8 +54,8 @@ pub use stream::Stream;
 pub mod prelude {
     pub use crate::{
         ChoicesMethod, Error, Gen, Outcome, Prompt, Result, State, TokenLogprob, assistant, assistant_begin,
-        assistant_end, emit, eprint, eprintln, r#gen, gen_float, gen_int, generate, image, print, println, program,
-        select, system, system_begin, system_end, text, user, user_begin, user_end,
+        assistant_end, emit, r#gen, gen_float, gen_int, generate, image, program, select, system, system_begin,
+        system_end, text, user, user_begin, user_end,
     };
 }
 

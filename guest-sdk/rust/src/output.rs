@@ -1,7 +1,8 @@
 //! Standard output and error, panic messages included.
 //!
-//! On wasm32-unknown-unknown, Rust's own `println!` and panic messages go nowhere. The macros here, which the prelude
-//! brings in under the same names, write to WASI's streams there, and to Rust's own everywhere else.
+//! On wasm32-unknown-unknown, Rust's own `println!` and panic messages go nowhere. The macros here, of the same names,
+//! write to WASI's streams there, and to Rust's own everywhere else. `#[program]` brings them into its function; other
+//! functions need `use sglhost_guest::println;` (a prelude cannot do it: the name would be ambiguous).
 
 use std::fmt::{self, Write};
 

@@ -16,11 +16,20 @@ pub trait Program {
     /// Its arguments, without the state, in order.
     const ARGUMENTS: &'static [ArgumentInfo];
 
-    /// Takes the arguments, calls the function, and writes its result as JSON.
+    /// A tuple of the arguments' types.
+    type Values;
+
+    /// Takes the arguments.
     ///
     /// # Errors
-    /// What the function returned, or a wrong argument.
-    fn call(state: &mut State, arguments: Arguments) -> Result<String>;
+    /// `invalid`: one is missing or of the wrong type.
+    fn take(arguments: Arguments) -> Result<Self::Values>;
+
+    /// Calls the function and writes its result as JSON.
+    ///
+    /// # Errors
+    /// What the function returned.
+    fn call(state: &mut State, values: Self::Values) -> Result<String>;
 
     /// The description that the component exports.
     #[must_use]
@@ -37,9 +46,9 @@ pub trait Program {
 pub fn run<P: Program>(arguments: &str) -> Result<String> {
     output::report_panics();
     // Before a context is opened: a wrong argument should cost nothing.
-    let arguments = Arguments::parse(arguments, P::ARGUMENTS)?;
+    let values = P::take(Arguments::parse(arguments, P::ARGUMENTS)?)?;
     let mut state = State::new();
-    let result = P::call(&mut state, arguments);
+    let result = P::call(&mut state, values);
     if result.is_ok() {
         // What nobody read must still be generated: it is part of the run's text and of its variables.
         state.wait_for_all();

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Error, Expr, ExprLit, ItemFn, Lit, Result};
+use syn::{Error, Expr, ExprLit, ItemFn, Lit, Result, parse_quote};
 
 use crate::signature::{Argument, Signature};
 
@@ -12,11 +12,20 @@ pub(crate) fn program(attribute: TokenStream, item: TokenStream) -> Result<Token
     }
     let mut function: ItemFn = syn::parse2(item)?;
     let Signature { description, arguments, fallible } = Signature::take(&mut function)?;
+    // Rust's own macros of these names write nowhere on wasm32-unknown-unknown.
+    function.block.stmts.insert(
+        0,
+        parse_quote! {
+            #[allow(unused_imports)]
+            use ::sglhost_guest::{eprint, eprintln, print, println};
+        },
+    );
     let name = &function.sig.ident;
     let written_name = name.to_string();
     let infos = arguments.iter().map(info);
     let takes = arguments.iter().map(take);
-    let values = arguments.iter().map(|argument| &argument.ident);
+    let types = arguments.iter().map(|argument| &argument.ty);
+    let values: Vec<_> = arguments.iter().map(|argument| &argument.ident).collect();
     let call = quote!(#name(state, #(#values),*));
     let call = if fallible { quote!(#call.map_err(::sglhost_guest::Error::from)?) } else { call };
     // Functions and types have names of their own, so the type may be called like the function.
@@ -35,12 +44,20 @@ pub(crate) fn program(attribute: TokenStream, item: TokenStream) -> Result<Token
             const DESCRIPTION: &'static str = #description;
             const ARGUMENTS: &'static [::sglhost_guest::__private::ArgumentInfo] = &[#(#infos),*];
 
-            #[allow(unused_mut, unused_variables, clippy::unit_arg, clippy::let_unit_value, clippy::useless_conversion)]
+            type Values = (#(#types,)*);
+
+            #[allow(unused_mut, unused_variables)]
+            fn take(
+                mut arguments: ::sglhost_guest::__private::Arguments,
+            ) -> ::sglhost_guest::Result<Self::Values> {
+                ::core::result::Result::Ok((#(#takes,)*))
+            }
+
+            #[allow(clippy::unit_arg, clippy::useless_conversion)]
             fn call(
                 state: &mut ::sglhost_guest::State,
-                mut arguments: ::sglhost_guest::__private::Arguments,
+                (#(#values,)*): Self::Values,
             ) -> ::sglhost_guest::Result<::std::string::String> {
-                #(#takes)*
                 ::sglhost_guest::__private::to_json(&#call)
             }
         }
@@ -102,11 +119,11 @@ fn info(argument: &Argument) -> TokenStream {
 }
 
 fn take(argument: &Argument) -> TokenStream {
-    let Argument { ident, ty, .. } = argument;
+    let ty = &argument.ty;
     let name = argument.name();
     let default = match default(argument) {
         Some(default) => quote!(::core::option::Option::Some(#default as fn() -> #ty)),
         None => quote!(::core::option::Option::None),
     };
-    quote!(let #ident: #ty = arguments.take(#name, #default)?;)
+    quote!(arguments.take(#name, #default)?)
 }

@@ -13,6 +13,8 @@ use proc_macro::TokenStream;
 /// - The function's doc comment is the program's description.
 /// - It returns nothing, a value that serde can write as JSON (the run's result), or a `Result` of either.
 ///
+/// Inside, `println!` and its like write to the run's log on every target.
+///
 /// A component is one program, so a crate has one `#[program]`.
 ///
 /// ```ignore

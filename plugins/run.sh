@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds what it takes, host and program, and runs an example program on the default model.
+#
+#     plugins/run.sh basic_qa --question "List 3 countries and their capitals."
+#
+# What follows the name goes to `sglhost run`: the program's arguments, and flags such as --stats, --json or --help.
+set -euo pipefail
+
+plugins=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$plugins")
+if [ $# -eq 0 ]; then
+    echo "usage: plugins/run.sh NAME [ARGUMENT…], where NAME is one of:" >&2
+    for manifest in "$plugins"/*/Cargo.toml; do echo "  $(basename "$(dirname "$manifest")")" >&2; done
+    exit 2
+fi
+name=$1
+shift
+
+"$plugins/build.sh" "$name"
+cargo build --release --manifest-path "$root/Cargo.toml" --package sglhost >&2
+exec "${CARGO_TARGET_DIR:-$root/target}/release/sglhost" run "$plugins/target/components/$name.wasm" "$@"
