@@ -15,7 +15,7 @@
 //!
 //! A program is a component: `sglhost build DIR` makes one of a crate of type `cdylib`, `sglhost run FILE.wasm` runs it.
 //!
-//! Where things are: [`State`] is the conversation, [`gen`](r#gen()) and [`select`] say what to generate, [`Prompt`]
+//! Where things are: [`State`] is the conversation, [`gen`](fn@gen) and [`select`] say what to generate, [`Prompt`]
 //! joins text and generated text with `+`, [`Outcome`] is how a call ended, [`Error`] why something failed, [`Argument`]
 //! what a program may take.
 //!
