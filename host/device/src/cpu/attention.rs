@@ -18,9 +18,9 @@ use sglhost_kernels::cpu::{
 };
 
 use super::{
+    Machine,
     batch::CpuBatch,
     memory::{CpuKv, padded},
-    pool::Pool,
 };
 use crate::{AttentionShape, Batch};
 
@@ -108,13 +108,22 @@ pub(super) struct AttentionState {
 }
 
 /// What one call works on.
+pub(super) struct Input<'a> {
+    pub(super) batch: &'a CpuBatch,
+    pub(super) shape: &'a AttentionShape,
+    pub(super) kv: &'a CpuKv,
+    pub(super) layer: usize,
+    /// `[T, (heads + 2 kv_heads) · head_dim]`.
+    pub(super) qkv: &'a [f32],
+}
+
+/// A call under way.
 struct Call<'a> {
     isa: Isa,
     shape: &'a AttentionShape,
     batch: &'a Batch,
     kv: &'a CpuKv,
     layer: usize,
-    /// `[T, (heads + 2 kv_heads) · head_dim]`.
     qkv: &'a [f32],
     /// `[T, heads · head_dim]`.
     out: SharedMut<'a, f32>,
@@ -122,17 +131,10 @@ struct Call<'a> {
 
 impl AttentionState {
     /// Attends every token of the batch. Shapes and slots were checked by the caller.
-    pub(super) fn run(
-        &mut self,
-        isa: Isa,
-        pool: &mut Pool,
-        batch: &CpuBatch,
-        shape: &AttentionShape,
-        kv: &CpuKv,
-        layer: usize,
-        qkv: &[f32],
-        out: &mut [f32],
-    ) {
+    pub(super) fn run(&mut self, machine: &mut Machine, input: &Input, out: &mut [f32]) {
+        let Input { batch, shape, kv, layer, qkv } = *input;
+        let Machine { isa, pool } = machine;
+        let isa = *isa;
         self.plan.make(batch, shape, pool.threads());
         self.scratch.resize_with(pool.threads(), Mutex::default);
         let (group, dim) = (shape.heads / shape.kv_heads, kv.dim);

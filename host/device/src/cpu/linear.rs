@@ -14,8 +14,7 @@ use sglhost_kernels::cpu::{
 };
 
 use super::{
-    Activations,
-    pool::Pool,
+    Activations, Machine,
     weight::{CpuWeight, Segment, SegmentData, stored_row},
 };
 
@@ -46,11 +45,11 @@ pub(super) struct Product<'a> {
 
 impl LinearScratch {
     /// Computes the product into `out` `[rows, weight.rows]`.
-    pub(super) fn run(&mut self, isa: Isa, pool: &mut Pool, activations: Activations, p: &Product, out: &mut [f32]) {
+    pub(super) fn run(&mut self, machine: &mut Machine, activations: Activations, p: &Product, out: &mut [f32]) {
         let quantized = activations == Activations::Quantized
             && p.weight.segments.iter().any(|segment| matches!(segment.data, SegmentData::Panels { .. }));
         if quantized {
-            self.quantize(isa, pool, p);
+            self.quantize(machine, p);
         }
         let blocks = p.weight.columns / BLOCK;
         let a = quantized.then(|| Quantized {
@@ -59,11 +58,12 @@ impl LinearScratch {
             sums: &self.sums[..p.rows * blocks],
             starts: &self.starts[..p.rows * blocks],
         });
+        let isa = machine.isa;
         let units = p.weight.units();
-        let unit_chunk = units.div_ceil(pool.threads() * CHUNKS_PER_THREAD).clamp(1, UNITS_MAX);
+        let unit_chunk = units.div_ceil(machine.pool.threads() * CHUNKS_PER_THREAD).clamp(1, UNITS_MAX);
         let row_blocks = p.rows.div_ceil(ROW_BLOCK);
         let out = SharedMut::new(out);
-        pool.run(units.div_ceil(unit_chunk) * row_blocks, &|_, chunk| {
+        machine.pool.run(units.div_ceil(unit_chunk) * row_blocks, &|_, chunk| {
             let first = chunk / row_blocks * unit_chunk;
             let row = chunk % row_blocks * ROW_BLOCK;
             let rows = row..(row + ROW_BLOCK).min(p.rows);
@@ -74,7 +74,8 @@ impl LinearScratch {
         });
     }
 
-    fn quantize(&mut self, isa: Isa, pool: &mut Pool, p: &Product) {
+    fn quantize(&mut self, machine: &mut Machine, p: &Product) {
+        let isa = machine.isa;
         let (columns, blocks) = (p.weight.columns, p.weight.columns / BLOCK);
         self.values.reserve(p.rows * columns);
         self.scales.reserve(p.rows * blocks);
@@ -82,7 +83,7 @@ impl LinearScratch {
         self.starts.reserve(p.rows * blocks);
         let (values, scales) = (SharedMut::new(&mut self.values), SharedMut::new(&mut self.scales));
         let (sums, starts) = (SharedMut::new(&mut self.sums), SharedMut::new(&mut self.starts));
-        super::for_rows(pool, p.rows, columns, &|rows| {
+        super::for_rows(&mut machine.pool, p.rows, columns, &|rows| {
             let b = rows.start * blocks..rows.end * blocks;
             let elements = rows.start * columns..rows.end * columns;
             // SAFETY: chunks have different rows.

@@ -57,10 +57,26 @@ impl CpuKv {
         Ok(Self { layout, slots, element, dim, layers })
     }
 
+    /// Keys and values of one layer, to be written.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {
+        let (slots, row_bytes, element) = (self.slots, self.row_bytes(), self.element);
+        let [keys, values] = &mut self.layers[layer];
+        KvLayerMut { slots, row_bytes, element, keys, values }
+    }
+
     /// Bytes of one head of one slot.
     pub(super) fn row_bytes(&self) -> usize {
         self.dim * self.element.size()
     }
+}
+
+/// Keys and values of one layer; row `head * slots + slot` of `row_bytes` is one head of one slot.
+pub(super) struct KvLayerMut<'a> {
+    pub(super) slots: usize,
+    pub(super) row_bytes: usize,
+    pub(super) element: Element,
+    pub(super) keys: &'a mut [u8],
+    pub(super) values: &'a mut [u8],
 }
 
 /// Elements of a head as attention works on them: whole vectors.

@@ -56,11 +56,16 @@ pub struct CpuConfig {
     pub isa: Option<Isa>,
 }
 
+/// What every operation runs on.
+struct Machine {
+    isa: Isa,
+    pool: Pool,
+}
+
 /// The CPU as a [`Device`].
 pub struct CpuDevice {
-    isa: Isa,
+    machine: Machine,
     activations: Activations,
-    pool: Pool,
     linear: linear::LinearScratch,
     angles: rope::Angles,
     attention: attention::AttentionState,
@@ -74,9 +79,8 @@ impl CpuDevice {
     #[must_use]
     pub fn new(config: CpuConfig) -> Self {
         Self {
-            isa: config.isa.unwrap_or_else(Isa::detect),
+            machine: Machine { isa: config.isa.unwrap_or_else(Isa::detect), pool: Pool::new(config.threads) },
             activations: config.activations,
-            pool: Pool::new(config.threads),
             linear: linear::LinearScratch::default(),
             angles: rope::Angles::default(),
             attention: attention::AttentionState::default(),
@@ -122,7 +126,7 @@ impl Device for CpuDevice {
             Activations::Exact => "f32",
             Activations::Quantized => "int8",
         };
-        format!("cpu: {}, {} threads, {activations} activations", self.isa.name(), self.pool.threads())
+        format!("cpu: {}, {} threads, {activations} activations", self.machine.isa.name(), self.machine.pool.threads())
     }
 
     fn allocate(&mut self, elements: usize) -> Result<CpuBuffer, DeviceError> {
@@ -140,7 +144,7 @@ impl Device for CpuDevice {
     }
 
     fn load_weight(&mut self, parts: &[WeightPart]) -> Result<CpuWeight, DeviceError> {
-        CpuWeight::load(parts, &mut self.pool)
+        CpuWeight::load(parts, &mut self.machine.pool)
     }
 
     fn allocate_kv(&mut self, layout: KvLayout, slots: usize) -> Result<CpuKv, DeviceError> {
@@ -161,9 +165,9 @@ impl Device for CpuDevice {
         if let Some((_, values)) = batch.batch.embedding_rows.iter().find(|(_, values)| values.len() != width) {
             return Err(DeviceError::Shape(format!("an embedding of {} elements, not {width}", values.len())));
         }
-        let isa = self.isa;
+        let isa = self.machine.isa;
         let shared = SharedMut::new(out);
-        for_rows(&mut self.pool, tokens.len(), width, &|rows| {
+        for_rows(&mut self.machine.pool, tokens.len(), width, &|rows| {
             for t in rows {
                 // SAFETY: chunks have different rows.
                 table.read_row(isa, tokens[t] as usize, unsafe { shared.range(t * width..(t + 1) * width) });
@@ -184,8 +188,8 @@ impl Device for CpuDevice {
         out: &mut CpuBuffer,
     ) -> Result<(), DeviceError> {
         let width = weight.0.len();
-        let (isa, x, out) = (self.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
-        for_rows(&mut self.pool, rows, width, &|rows| {
+        let (isa, x, out) = (self.machine.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
+        for_rows(&mut self.machine.pool, rows, width, &|rows| {
             let range = rows.start * width..rows.end * width;
             // SAFETY: chunks have different rows.
             norm::rms_norm(isa, &x[range.clone()], &weight.0, epsilon, unsafe { out.range(range) });
@@ -204,8 +208,8 @@ impl Device for CpuDevice {
     ) -> Result<(), DeviceError> {
         let width = weight.0.len();
         let residual = SharedMut::new(residual.first_mut(rows * width)?);
-        let (isa, x, out) = (self.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
-        for_rows(&mut self.pool, rows, width, &|rows| {
+        let (isa, x, out) = (self.machine.isa, x.first(rows * width)?, SharedMut::new(out.first_mut(rows * width)?));
+        for_rows(&mut self.machine.pool, rows, width, &|rows| {
             let range = rows.start * width..rows.end * width;
             // SAFETY: chunks have different rows.
             let (residual, out) = unsafe { (residual.range(range.clone()), out.range(range.clone())) };
@@ -225,7 +229,7 @@ impl Device for CpuDevice {
         let bias = bias.map(|bias| bias.first(weight.rows)).transpose()?;
         let product = linear::Product { weight, bias, x: x.first(rows * weight.columns)?, rows };
         let out = out.first_mut(rows * weight.rows)?;
-        self.linear.run(self.isa, &mut self.pool, self.activations, &product, out);
+        self.linear.run(&mut self.machine, self.activations, &product, out);
         Ok(())
     }
 
@@ -242,7 +246,7 @@ impl Device for CpuDevice {
         let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
         let qkv = qkv.first_mut(batch.batch.tokens.len() * width)?;
         let frequencies = inverse_frequencies.first(shape.head_dim / 2)?;
-        self.angles.rotate_and_write(self.isa, &mut self.pool, batch, shape, frequencies, qkv, kv, layer);
+        self.angles.rotate_and_write(&mut self.machine, batch, shape, frequencies, qkv, kv.layer_mut(layer));
         Ok(())
     }
 
@@ -259,7 +263,8 @@ impl Device for CpuDevice {
         let tokens = batch.batch.tokens.len();
         let qkv = qkv.first(tokens * (shape.heads + 2 * shape.kv_heads) * shape.head_dim)?;
         let out = out.first_mut(tokens * shape.heads * shape.head_dim)?;
-        self.attention.run(self.isa, &mut self.pool, batch, shape, kv, layer, qkv, out);
+        let input = attention::Input { batch, shape, kv, layer, qkv };
+        self.attention.run(&mut self.machine, &input, out);
         Ok(())
     }
 
@@ -270,9 +275,9 @@ impl Device for CpuDevice {
         width: usize,
         out: &mut CpuBuffer,
     ) -> Result<(), DeviceError> {
-        let (isa, gate_up) = (self.isa, gate_up.first(2 * rows * width)?);
+        let (isa, gate_up) = (self.machine.isa, gate_up.first(2 * rows * width)?);
         let out = SharedMut::new(out.first_mut(rows * width)?);
-        for_rows(&mut self.pool, rows, width, &|rows| {
+        for_rows(&mut self.machine.pool, rows, width, &|rows| {
             let input = &gate_up[2 * rows.start * width..2 * rows.end * width];
             // SAFETY: chunks have different rows.
             activation::silu_mul(isa, input, width, unsafe { out.range(rows.start * width..rows.end * width) });
@@ -298,7 +303,7 @@ impl Device for CpuDevice {
     fn sample(&mut self, logits: &mut CpuBuffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError> {
         self.sampled.clear();
         let logits = logits.first_mut(rows.len() * vocabulary)?;
-        self.sampled = self.sampler.run(self.isa, &mut self.pool, logits, vocabulary, rows)?;
+        self.sampled = self.sampler.run(&mut self.machine, logits, vocabulary, rows)?;
         Ok(())
     }
 

@@ -3,12 +3,12 @@
 #![allow(unsafe_code, reason = "threads write disjoint rows and slots")]
 
 use sglhost_kernels::cpu::{
-    Isa, SharedMut,
+    SharedMut,
     dot_rows::narrow_row,
     rope::{rope_angles, rope_rotate},
 };
 
-use super::{batch::CpuBatch, memory::CpuKv, pool::Pool};
+use super::{Machine, batch::CpuBatch, memory::KvLayerMut};
 use crate::AttentionShape;
 
 /// The angles of one batch's positions: the same for every layer, so computed once.
@@ -39,27 +39,25 @@ impl Angles {
         }
     }
 
-    /// Rotates `qkv` `[T, (heads + 2 kv_heads) · head_dim]` and fills the batch's slots of `layer`.
+    /// Rotates `qkv` `[T, (heads + 2 kv_heads) · head_dim]` and fills the batch's slots of one layer.
     ///
     /// Shapes and slots were checked by the caller.
     pub(super) fn rotate_and_write(
         &mut self,
-        isa: Isa,
-        pool: &mut Pool,
+        machine: &mut Machine,
         batch: &CpuBatch,
         shape: &AttentionShape,
         frequencies: &[f32],
         qkv: &mut [f32],
-        kv: &mut CpuKv,
-        layer: usize,
+        kv: KvLayerMut,
     ) {
         self.prepare(batch, frequencies);
         let (dim, half) = (shape.head_dim, shape.head_dim / 2);
         let width = (shape.heads + 2 * shape.kv_heads) * dim;
-        let (slots, row_bytes, element) = (kv.slots, kv.row_bytes(), kv.element);
-        let [keys, values] = &mut kv.layers[layer];
+        let isa = machine.isa;
+        let KvLayerMut { slots, row_bytes, element, keys, values } = kv;
         let (keys, values, qkv) = (SharedMut::new(keys), SharedMut::new(values), SharedMut::new(qkv));
-        super::for_rows(pool, batch.batch.tokens.len(), width, &|rows| {
+        super::for_rows(&mut machine.pool, batch.batch.tokens.len(), width, &|rows| {
             for t in rows {
                 // SAFETY: chunks have different rows.
                 let row = unsafe { qkv.range(t * width..(t + 1) * width) };

@@ -22,7 +22,7 @@ use sglhost_kernels::cpu::{
     reduce::{RUN, exp_sum, find_at_least, max},
 };
 
-use super::pool::Pool;
+use super::Machine;
 use crate::{DeviceError, RowRequest, RowResult, SampleRow};
 
 /// How far below the largest logit (over the temperature) the head of the distribution is collected: first try, second
@@ -77,19 +77,19 @@ impl SampleState {
     /// Answers each row of `logits` `[rows.len(), vocabulary]`; logits are changed on the way.
     pub(super) fn run(
         &mut self,
-        isa: Isa,
-        pool: &mut Pool,
+        machine: &mut Machine,
         logits: &mut [f32],
         vocabulary: usize,
         rows: &[RowRequest],
     ) -> Result<Vec<RowResult>, DeviceError> {
+        let isa = machine.isa;
         for (row, (request, logits)) in rows.iter().zip(logits.chunks_exact(vocabulary)).enumerate() {
             check(isa, row, request, logits)?;
         }
-        self.scratch.resize_with(pool.threads(), Mutex::default);
+        self.scratch.resize_with(machine.pool.threads(), Mutex::default);
         let mut results = vec![RowResult::default(); rows.len()];
         let (logits, shared) = (SharedMut::new(logits), SharedMut::new(&mut results));
-        pool.run(rows.len(), &|thread, row| {
+        machine.pool.run(rows.len(), &|thread, row| {
             let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: each chunk has a row of its own.
             let (logits, result) =
@@ -338,6 +338,3 @@ fn likeliest(isa: Isa, logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     }
     best
 }
-
-#[cfg(test)]
-mod tests;
