@@ -12,6 +12,8 @@ components="$plugins/target/components"
 target=wasm32-unknown-unknown
 # One folder for all, whatever the caller's own is: the SDK and its tools are compiled once.
 export CARGO_TARGET_DIR="$plugins/target"
+# Flags that were meant for the host.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 
 if [ $# -eq 0 ]; then
     for manifest in "$plugins"/*/Cargo.toml; do
