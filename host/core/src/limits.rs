@@ -20,6 +20,9 @@ pub const CONSTRAINT_BYTES_MAX: usize = 16 << 20;
 pub const STOP_REGEX_BYTES_MAX: usize = 1 << 20;
 /// Bytes of token masks one constraint may memoize; beyond it the oldest are forgotten and built again.
 pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
+/// Automaton states looked at for one mask, some 0.2 s; a constraint that needs more ends its call with an error. Real
+/// ones stay below a hundredth of it.
+pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 20_000_000;
 /// Bytes of one `append`; a context of 128 Ki tokens is about 0.5 MiB of text.
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
 /// Steps of one rendering of a chat template, which comes with the model; real ones take under 10,000.

@@ -10,6 +10,8 @@
 pub(crate) mod automaton;
 mod constraint;
 pub(crate) mod pattern;
+#[cfg(test)]
+mod tests;
 pub(crate) mod trie;
 
 pub use constraint::{Constraint, ConstraintState};

@@ -79,8 +79,7 @@ impl Roles {
             id.map_or(String::new(), |id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned())
         };
         let bos = text(tokenizer.bos());
-        // A model's own end-of-text is the one its configuration names, the last of the list.
-        let eos = text(tokenizer.end_of_text().last().copied());
+        let eos = text(tokenizer.eos());
         let template = Template::new(template, BOS, eos, now).map_err(|error| {
             let place = error.line().map_or(String::new(), |line| format!(" (line {line})"));
             TextError::template(format!("does not parse{place}: {error}"))

@@ -14,7 +14,7 @@ mod hugging_face;
 mod pipeline;
 mod pre_tokenizer;
 
-use std::{collections::HashSet, sync::OnceLock};
+use std::{fmt, sync::OnceLock};
 
 use serde_json::Value;
 use sglhost_core::TokenId;
@@ -31,7 +31,6 @@ use crate::SegmentKind;
 use crate::{Segment, TextError, grammar::trie::TokenTrie};
 
 /// A model's vocabulary and the rules that turn text into its tokens.
-#[derive(Debug)]
 pub struct Tokenizer {
     pipeline: Pipeline,
     added: AddedTokens,
@@ -39,9 +38,10 @@ pub struct Tokenizer {
     bytes: Vec<u8>,
     starts: Vec<u32>,
     /// Control tokens, the unknown token and unused ones.
-    special: HashSet<TokenId>,
+    special: Vec<bool>,
     unknown: Option<TokenId>,
     bos: Option<TokenId>,
+    eos: Option<TokenId>,
     padding: Option<TokenId>,
     adds_bos: bool,
     end_of_text: Vec<TokenId>,
@@ -59,11 +59,20 @@ struct Parts {
     added: Vec<AddedToken>,
     unused: Vec<TokenId>,
     bos: Option<TokenId>,
+    eos: Option<TokenId>,
     unknown: Option<TokenId>,
     padding: Option<TokenId>,
     adds_bos: bool,
-    end_of_text: Vec<TokenId>,
+    /// Other tokens that end a text.
+    other_eos: Vec<TokenId>,
     chat_template: Option<String>,
+}
+
+impl fmt::Debug for Tokenizer {
+    /// Short: a vocabulary in full is megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("vocabulary", &self.vocabulary()).finish_non_exhaustive()
+    }
 }
 
 impl Tokenizer {
@@ -88,9 +97,20 @@ impl Tokenizer {
             bytes.extend_from_slice(text);
             starts.push(u32::try_from(bytes.len()).map_err(|error| TextError::malformed("vocabulary", error))?);
         }
-        let mut special: HashSet<TokenId> = parts.unused.into_iter().collect();
-        special.extend(added.iter().filter(|token| token.control).map(|token| token.id));
-        special.extend(parts.end_of_text.iter().chain(&parts.bos).chain(&parts.unknown).chain(&parts.padding));
+        let mut end_of_text = Vec::new();
+        for id in parts.eos.into_iter().chain(parts.other_eos) {
+            if (id as usize) < length && !end_of_text.contains(&id) {
+                end_of_text.push(id);
+            }
+        }
+        let mut special = vec![false; length];
+        let control = added.iter().filter(|token| token.control).map(|token| token.id);
+        let named = [parts.bos, parts.unknown, parts.padding].into_iter().flatten();
+        for id in parts.unused.into_iter().chain(control).chain(named).chain(end_of_text.iter().copied()) {
+            if let Some(special) = special.get_mut(id as usize) {
+                *special = true;
+            }
+        }
         Ok(Self {
             pipeline: Pipeline::new(parts.model, parts.normalizer, parts.pre_tokenizer)?,
             added,
@@ -99,9 +119,10 @@ impl Tokenizer {
             special,
             unknown: parts.unknown,
             bos: parts.bos,
+            eos: parts.eos,
             padding: parts.padding,
             adds_bos: parts.adds_bos && parts.bos.is_some(),
-            end_of_text: parts.end_of_text,
+            end_of_text,
             chat_template: parts.chat_template,
             trie: OnceLock::new(),
         })
@@ -151,9 +172,8 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str, place: Place, ids: &mut Vec<TokenId>) {
-        let is_control = |id: TokenId| self.special.contains(&id) && self.unknown != Some(id);
         let before = ids.len();
-        if self.pipeline.encode(text, place, is_control, ids).is_err() {
+        if self.pipeline.encode(text, place, |id| self.is_special(id), ids).is_err() {
             // No step of a byte-level or SentencePiece pipeline fails on text; a file with an odd step (a unigram
             // model without an unknown token) still gets every character that is a token.
             ids.truncate(before);
@@ -166,15 +186,11 @@ impl Tokenizer {
     fn place_after(&self, previous: Option<TokenId>) -> Place {
         match previous {
             None => Place::Start,
-            Some(id) if Some(id) == self.bos && self.adds_space_after_bos() => Place::Start,
+            // A begin-of-text token that the host put in front is no part of the text: this is still its start.
+            Some(id) if Some(id) == self.bos && self.adds_bos => Place::Start,
             Some(id) if self.added.by_id(id).is_some() => Place::AfterToken,
             Some(_) => Place::Inside,
         }
-    }
-
-    /// A begin-of-text token that the host put in front is no part of the text: what follows is still its start.
-    fn adds_space_after_bos(&self) -> bool {
-        self.adds_bos
     }
 
     /// Highest id + 1.
@@ -197,7 +213,7 @@ impl Tokenizer {
     /// that is not used.
     #[must_use]
     pub fn is_special(&self, id: TokenId) -> bool {
-        self.special.contains(&id)
+        self.special.get(id as usize).copied().unwrap_or(false)
     }
 
     /// The control or added token that is spelled `text`.
@@ -218,6 +234,12 @@ impl Tokenizer {
         self.adds_bos
     }
 
+    /// The end-of-text token that the model's configuration names, which its chat template calls `eos_token`.
+    #[must_use]
+    pub fn eos(&self) -> Option<TokenId> {
+        self.eos
+    }
+
     /// The padding token.
     #[must_use]
     pub fn padding(&self) -> Option<TokenId> {
@@ -230,7 +252,7 @@ impl Tokenizer {
         self.unknown
     }
 
-    /// Tokens that end a text, as the model's files name them.
+    /// All tokens that end a text, as the model's files name them; [`Tokenizer::eos`] first.
     #[must_use]
     pub fn end_of_text(&self) -> &[TokenId] {
         &self.end_of_text

@@ -231,6 +231,7 @@ pub(crate) struct Table {
     bytes_max: usize,
     generation: u64,
     closure: Closure,
+    work: u64,
 }
 
 impl Table {
@@ -245,6 +246,7 @@ impl Table {
             bytes_max,
             generation: 0,
             closure: Closure::new(automaton),
+            work: 0,
         };
         table.clear();
         table
@@ -253,6 +255,11 @@ impl Table {
     /// Counts how often the table was cleared: ids of another generation mean nothing.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// NFA states looked at so far: what the table cost.
+    pub(crate) fn work(&self) -> u64 {
+        self.work
     }
 
     /// Whether the table is past its limit; the owner clears it when that suits.
@@ -303,6 +310,7 @@ impl Table {
         if self.steps[step] == UNKNOWN {
             let set = Arc::clone(&self.sets[id as usize]);
             let next = self.closure.of(automaton, automaton.targets(&set, byte), false);
+            self.work += (set.states.len() + next.states.len()) as u64 + 1;
             self.steps[step] = self.enter(&Arc::new(next));
         }
         self.steps[step]

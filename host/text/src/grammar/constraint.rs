@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +21,13 @@ pub struct Constraint {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Shared {
+    /// Short: an automaton in full is megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     automaton: Automaton,
     tokenizer: Arc<Tokenizer>,
@@ -38,6 +45,15 @@ struct Memory {
     finishable: HashMap<Id, bool>,
     /// The generation of the table that the three above belong to.
     generation: u64,
+    limits: MemoryLimits,
+}
+
+/// How much may be remembered, and done at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryLimits {
+    pub table_bytes: usize,
+    pub mask_bytes: usize,
+    pub mask_steps: u64,
 }
 
 impl Constraint {
@@ -60,13 +76,21 @@ impl Constraint {
     }
 
     fn new(nfa: NFA, tokenizer: &Arc<Tokenizer>) -> Result<Self, Error> {
+        Self::within(nfa, tokenizer, Memory::DEFAULT)
+    }
+
+    /// With limits of its own, so that tests can have the memory forget at every step.
+    pub(super) fn within(nfa: NFA, tokenizer: &Arc<Tokenizer>, limits: MemoryLimits) -> Result<Self, Error> {
         let automaton = Automaton::new(nfa, true, Assertions::Exact, tokenizer.trie().spells());
-        let memory = Memory::new(&automaton);
+        let memory = Memory::new(&automaton, limits);
         let constraint = Self {
             shared: Arc::new(Shared { automaton, tokenizer: Arc::clone(tokenizer), memory: Mutex::new(memory) }),
         };
-        if constraint.start().mask().is_empty() {
-            return Err(Error::invalid("the constraint matches no text that the model's vocabulary can spell"));
+        let mut start = constraint.start();
+        if start.mask().is_empty() {
+            return Err(start.failure().cloned().unwrap_or_else(|| {
+                Error::invalid("the constraint matches no text that the model's vocabulary can spell")
+            }));
         }
         Ok(constraint)
     }
@@ -74,7 +98,12 @@ impl Constraint {
     /// The state of an output before its first token.
     #[must_use]
     pub fn start(&self) -> ConstraintState {
-        ConstraintState { constraint: self.clone(), set: Arc::clone(self.shared.automaton.start()), id: None }
+        ConstraintState {
+            constraint: self.clone(),
+            set: Arc::clone(self.shared.automaton.start()),
+            id: None,
+            failure: None,
+        }
     }
 }
 
@@ -85,17 +114,30 @@ pub struct ConstraintState {
     set: Arc<StateSet>,
     /// The set's id and the generation of the table that gave it.
     id: Option<(Id, u64)>,
+    failure: Option<Error>,
 }
 
 impl ConstraintState {
     /// Tokens that may come next. End-of-text is among them exactly if the output so far is a match.
+    ///
+    /// Empty only if building the mask took more steps than [`limits::CONSTRAINT_MASK_STEPS_MAX`]; then
+    /// [`ConstraintState::failure`] says so, and the call must end with that error.
     pub fn mask(&mut self) -> Arc<TokenMask> {
         let shared = Arc::clone(&self.constraint.shared);
         let mut memory = shared.lock();
         let id = self.enter(&mut memory);
         let mask = memory.mask(&shared, id);
         self.note(&memory);
-        mask
+        mask.unwrap_or_else(|error| {
+            self.failure = Some(error);
+            Arc::new(TokenMask::none(shared.tokenizer.vocabulary()))
+        })
+    }
+
+    /// Why the last mask could not be built.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     /// Takes a token; false, and no change, if it is not allowed. End-of-text is allowed where the output is a match,
@@ -175,10 +217,16 @@ impl Shared {
 }
 
 impl Memory {
-    fn new(automaton: &Automaton) -> Self {
-        let table = Table::new(automaton, limits::CONSTRAINT_BYTES_MAX);
+    const DEFAULT: MemoryLimits = MemoryLimits {
+        table_bytes: limits::CONSTRAINT_BYTES_MAX,
+        mask_bytes: limits::CONSTRAINT_MASK_BYTES_MAX,
+        mask_steps: limits::CONSTRAINT_MASK_STEPS_MAX,
+    };
+
+    fn new(automaton: &Automaton, limits: MemoryLimits) -> Self {
+        let table = Table::new(automaton, limits.table_bytes);
         let generation = table.generation();
-        Self { table, masks: HashMap::new(), masked: VecDeque::new(), finishable: HashMap::new(), generation }
+        Self { table, masks: HashMap::new(), masked: VecDeque::new(), finishable: HashMap::new(), generation, limits }
     }
 
     /// Clears the table if it is past its limit; no id outlives this.
@@ -199,26 +247,27 @@ impl Memory {
         }
     }
 
-    fn mask(&mut self, shared: &Shared, id: Id) -> Arc<TokenMask> {
+    fn mask(&mut self, shared: &Shared, id: Id) -> Result<Arc<TokenMask>, Error> {
         if let Some(mask) = self.masks.get(&id) {
-            return Arc::clone(mask);
+            return Ok(Arc::clone(mask));
         }
-        let (mask, id) = self.build_mask(shared, id);
+        let (mask, id) = self.build_mask(shared, id)?;
         let mask = Arc::new(mask);
         let each = size_of_val(mask.words()) + MASK_OVERHEAD_BYTES;
-        while (self.masked.len() + 1) * each > limits::CONSTRAINT_MASK_BYTES_MAX {
+        while (self.masked.len() + 1) * each > self.limits.mask_bytes {
             let Some(oldest) = self.masked.pop_front() else { break };
             self.masks.remove(&oldest);
         }
         self.masks.insert(id, Arc::clone(&mask));
         self.masked.push_back(id);
-        mask
+        Ok(mask)
     }
 
     /// Walks the trie and the automaton side by side. Gives the state's id too, which is a new one if the table had to
     /// be cleared on the way.
-    fn build_mask(&mut self, shared: &Shared, id: Id) -> (TokenMask, Id) {
+    fn build_mask(&mut self, shared: &Shared, id: Id) -> Result<(TokenMask, Id), Error> {
         let trie = shared.tokenizer.trie();
+        let work_max = self.table.work().saturating_add(self.limits.mask_steps);
         let mut mask = TokenMask::none(shared.tokenizer.vocabulary());
         let mut path = vec![id];
         let mut index = 0;
@@ -227,6 +276,12 @@ impl Memory {
             if self.table.is_full() {
                 self.table.clear_keeping(&mut path);
                 self.follow();
+            }
+            if self.table.work() > work_max {
+                return Err(Error::limit(format!(
+                    "the constraint is too ambiguous: one mask takes more than {} steps; avoid overlapping repetitions",
+                    self.limits.mask_steps
+                )));
             }
             let next = self.table.step(&shared.automaton, path[path.len() - 1], node.byte);
             if next == DEAD {
@@ -243,7 +298,7 @@ impl Memory {
         if self.table.set(path[0]).is_accepting() {
             shared.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
         }
-        (mask, path[0])
+        Ok((mask, path[0]))
     }
 
     /// Whether the vocabulary can spell the way from a state to a match. The automaton knows that there is a way; a

@@ -103,9 +103,8 @@ impl GgufVocabulary {
         }
     }
 
-    /// Ids by token, for the model: without control tokens, so that no merge can build one.
-    fn vocabulary(&self) -> impl Iterator<Item = (String, TokenId)> + '_ {
-        let unknown = self.unknown;
+    /// Ids by token, for the model: without control tokens, so that no merge can build one, but with `unknown`.
+    fn vocabulary(&self, unknown: Option<TokenId>) -> impl Iterator<Item = (String, TokenId)> + '_ {
         self.tokens
             .iter()
             .enumerate()
@@ -113,21 +112,18 @@ impl GgufVocabulary {
             .map(|(id, token)| (token.clone(), id as TokenId))
     }
 
+    /// Tokens found by their spelling. Byte-level vocabularies mark as user-defined what `tokenizer.json` lists as added
+    /// but not special. Old files mark nothing: their end-of-text is a control token all the same.
     fn added(&self) -> Vec<AddedToken> {
-        let added = |id: usize| match self.token_type(id) {
-            CONTROL | UNKNOWN => true,
-            // Byte-level vocabularies mark what a `tokenizer.json` lists as added but not special in this way.
-            USER_DEFINED => true,
-            _ => false,
-        };
-        self.tokens
-            .iter()
-            .enumerate()
-            .filter(|&(id, _)| added(id))
-            .map(|(id, text)| AddedToken {
+        let named = [self.bos, self.eos, self.eot, self.eom];
+        let is_named =
+            |id: usize| named.contains(&Some(id as TokenId)) && AddedToken::looks_like_markup(&self.tokens[id]);
+        (0..self.tokens.len())
+            .filter(|&id| matches!(self.token_type(id), CONTROL | UNKNOWN | USER_DEFINED) || is_named(id))
+            .map(|id| AddedToken {
                 id: id as TokenId,
-                text: text.clone(),
-                control: self.token_type(id) != USER_DEFINED || AddedToken::looks_like_markup(text),
+                text: self.tokens[id].clone(),
+                control: self.token_type(id) != USER_DEFINED || AddedToken::looks_like_markup(&self.tokens[id]),
                 strip_left: false,
                 strip_right: false,
             })
@@ -143,12 +139,6 @@ impl Tokenizer {
     /// message names it.
     pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
         vocabulary.check()?;
-        let mut end_of_text: Vec<TokenId> = Vec::new();
-        for id in [vocabulary.eos, vocabulary.eot, vocabulary.eom].into_iter().flatten() {
-            if !end_of_text.contains(&id) {
-                end_of_text.push(id);
-            }
-        }
         let unused = (0..vocabulary.tokens.len())
             .filter(|&id| vocabulary.token_type(id) == UNUSED)
             .map(|id| id as TokenId)
@@ -186,10 +176,11 @@ impl Tokenizer {
             added,
             unused,
             bos: vocabulary.bos,
+            eos: vocabulary.eos,
             unknown: vocabulary.unknown,
             padding: vocabulary.padding,
             adds_bos: vocabulary.add_bos.unwrap_or(adds_bos),
-            end_of_text,
+            other_eos: [vocabulary.eot, vocabulary.eom].into_iter().flatten().collect(),
             chat_template: vocabulary.chat_template,
         })
     }
@@ -208,7 +199,7 @@ fn byte_level_model(vocabulary: &GgufVocabulary, ignore_merges: bool) -> Result<
         })
         .collect::<Result<Vec<_>, _>>()?;
     BPE::builder()
-        .vocab_and_merges(vocabulary.vocabulary().collect::<Vocab>(), merges)
+        .vocab_and_merges(vocabulary.vocabulary(None).collect::<Vocab>(), merges)
         .ignore_merges(ignore_merges)
         .build()
         .map_err(|error| TextError::malformed("tokenizer.ggml.merges", error))
@@ -240,7 +231,7 @@ fn sentence_piece_model(vocabulary: &GgufVocabulary) -> Result<BPE, TextError> {
     let byte_fallback = (0..vocabulary.tokens.len())
         .any(|id| vocabulary.token_type(id) == BYTE && byte_token(&vocabulary.tokens[id]).is_some());
     let mut builder = BPE::builder()
-        .vocab_and_merges(vocabulary.vocabulary().collect::<Vocab>(), merges)
+        .vocab_and_merges(vocabulary.vocabulary(vocabulary.unknown).collect::<Vocab>(), merges)
         .byte_fallback(byte_fallback)
         .fuse_unk(true);
     if let Some(unknown) = vocabulary.unknown {

@@ -68,16 +68,8 @@ impl Tokenizer {
         };
         let numbered = |key: &str| numbers(&generation[key]);
 
-        let mut end_of_text = numbered("eos_token_id");
-        end_of_text.extend(named("eos_token"));
-        let mut seen = Vec::new();
-        end_of_text.retain(|id| {
-            !seen.contains(id) && {
-                seen.push(*id);
-                true
-            }
-        });
-
+        let other_eos = numbered("eos_token_id");
+        let eos = named("eos_token").or_else(|| other_eos.first().copied());
         let bos = named("bos_token").or_else(|| numbered("bos_token_id").first().copied());
         let adds_bos = config["add_bos_token"]
             .as_bool()
@@ -101,10 +93,11 @@ impl Tokenizer {
             added,
             unused: Vec::new(),
             bos,
+            eos,
             unknown,
             padding,
             adds_bos,
-            end_of_text,
+            other_eos,
             chat_template,
         })
     }

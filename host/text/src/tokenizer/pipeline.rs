@@ -93,8 +93,8 @@ impl Pipeline {
         }
     }
 
-    /// Appends the ids of `text`, of which `is_control` must hold for none: a merge that spells a control token is
-    /// undone.
+    /// Appends the ids of `text`. Where the text spells a control token (`is_control`) and merging finds it, that token
+    /// is taken apart.
     pub(crate) fn encode(
         &self,
         text: &str,
@@ -125,7 +125,9 @@ impl Pipeline {
     ) -> tokenizers::Result<()> {
         for token in self.model.tokenize(word)? {
             let first = token.value.chars().next().map_or(0, char::len_utf8);
-            if is_control(token.id) && first < token.value.len() && word.len() >= token.value.len() {
+            // The unknown token stands for other text than its own spelling.
+            let is_spelled = word.get(token.offsets.0..token.offsets.1) == Some(token.value.as_str());
+            if is_control(token.id) && is_spelled && first < token.value.len() {
                 self.encode_word(&token.value[..first], is_control, ids)?;
                 self.encode_word(&token.value[first..], is_control, ids)?;
             } else {
