@@ -66,3 +66,54 @@ impl Detokenizer {
 fn is_incomplete(bytes: &[u8]) -> bool {
     !bytes.is_empty() && std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::GgufVocabulary;
+
+    /// Token `i` is the byte `i`; token 256 is `▁a`, 257 a control token.
+    fn bytes() -> Arc<Tokenizer> {
+        let mut tokens: Vec<String> = (0..=255u8).map(|byte| format!("<0x{byte:02X}>")).collect();
+        let mut token_types = vec![6; 256];
+        tokens.extend(["▁a".to_owned(), "<end>".to_owned()]);
+        token_types.extend([1, 3]);
+        let scores = vec![0.0; tokens.len()];
+        let model = "llama".to_owned();
+        Arc::new(
+            Tokenizer::from_gguf(GgufVocabulary { model, tokens, token_types, scores, ..Default::default() }).unwrap(),
+        )
+    }
+
+    fn check(previous: Option<TokenId>, tokens: &[TokenId], expect: &[&str], pending: &[u8]) {
+        let mut detokenizer = Detokenizer::after(bytes(), previous);
+        let pieces: Vec<String> = tokens.iter().map(|&token| detokenizer.push(token)).collect();
+        assert_eq!(pieces, expect);
+        assert_eq!(detokenizer.pending(), pending);
+    }
+
+    #[test]
+    fn characters_come_out_whole() {
+        let inside = Some(65);
+        check(inside, &[0xf0, 0x9f, 0x99, 0x82, 0x41], &["", "", "", "🙂", "A"], b"");
+        check(inside, &[0x41, 0xf0, 0x9f], &["A", "", ""], b"\xf0\x9f");
+        check(inside, &[0xc3, 0xc3, 0xa9], &["", "\u{fffd}", "é"], b"");
+    }
+
+    #[test]
+    fn bytes_that_are_no_character_are_replaced() {
+        check(Some(65), &[0xff, 0x41], &["\u{fffd}", "A"], b"");
+        check(Some(65), &[0xe6, 0x41], &["", "\u{fffd}A"], b"");
+        check(Some(65), &[0x80, 0x80], &["\u{fffd}", "\u{fffd}"], b"");
+    }
+
+    #[test]
+    fn the_space_that_encoding_adds_is_taken_back() {
+        check(None, &[256, 256], &["a", " a"], b"");
+        check(Some(257), &[256], &["a"], b"");
+        check(Some(65), &[256, 257, 256], &[" a", "<end>", "a"], b"");
+        check(None, &[9999], &[""], b"");
+    }
+}

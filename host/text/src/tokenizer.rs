@@ -97,15 +97,18 @@ impl Tokenizer {
             bytes.extend_from_slice(text);
             starts.push(u32::try_from(bytes.len()).map_err(|error| TextError::malformed("vocabulary", error))?);
         }
+        // Files name tokens that the vocabulary does not hold; those are as good as not named.
+        let known = |id: Option<TokenId>| id.filter(|&id| (id as usize) < length);
+        let [bos, eos, unknown, padding] = [parts.bos, parts.eos, parts.unknown, parts.padding].map(known);
         let mut end_of_text = Vec::new();
-        for id in parts.eos.into_iter().chain(parts.other_eos) {
-            if (id as usize) < length && !end_of_text.contains(&id) {
+        for id in eos.into_iter().chain(parts.other_eos.into_iter().filter_map(|id| known(Some(id)))) {
+            if !end_of_text.contains(&id) {
                 end_of_text.push(id);
             }
         }
         let mut special = vec![false; length];
         let control = added.iter().filter(|token| token.control).map(|token| token.id);
-        let named = [parts.bos, parts.unknown, parts.padding].into_iter().flatten();
+        let named = [bos, unknown, padding].into_iter().flatten();
         for id in parts.unused.into_iter().chain(control).chain(named).chain(end_of_text.iter().copied()) {
             if let Some(special) = special.get_mut(id as usize) {
                 *special = true;
@@ -117,11 +120,11 @@ impl Tokenizer {
             bytes,
             starts,
             special,
-            unknown: parts.unknown,
-            bos: parts.bos,
-            eos: parts.eos,
-            padding: parts.padding,
-            adds_bos: parts.adds_bos && parts.bos.is_some(),
+            unknown,
+            bos,
+            eos,
+            padding,
+            adds_bos: parts.adds_bos && bos.is_some(),
             end_of_text,
             chat_template: parts.chat_template,
             trie: OnceLock::new(),
