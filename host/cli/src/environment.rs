@@ -16,18 +16,20 @@ const HUB_TOKEN: &str = "HF_TOKEN";
 const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
 
 /// What the environment says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Environment {
     /// The cache folder.
     pub(crate) cache: PathBuf,
     /// The model to use when no flag names one.
     pub(crate) model: Option<String>,
+    /// No colours where none are asked for (the convention of no-color.org).
+    pub(crate) no_color: bool,
     /// The hub that `org/name` is looked up in.
     pub(crate) hub: HubSettings,
 }
 
 /// How to reach a hub of model repositories.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct HubSettings {
     /// Without a slash at its end.
     pub(crate) endpoint: String,
@@ -62,6 +64,7 @@ impl Environment {
         Self {
             cache,
             model: text(MODEL),
+            no_color: set("NO_COLOR").is_some(),
             hub: HubSettings { endpoint: endpoint.trim_end_matches('/').to_owned(), token: text(HUB_TOKEN) },
         }
     }

@@ -131,11 +131,7 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// Longest context in tokens; by default the model's own
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) context_length: Option<u32>,
-
-    /// Tokens that fit the KV memory, all runs together
+    /// Tokens that the KV memory holds, all runs together; no context can be longer [default: 8192]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) kv_tokens: Option<u32>,
 
@@ -260,12 +256,24 @@ pub(crate) struct BuildFlags {
     /// The program's folder
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) folder: PathBuf,
+
+    /// Where the component goes [default: NAME.wasm in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Cargo's profile
+    #[arg(long, default_value = "release", value_name = "NAME")]
+    pub(crate) profile: String,
 }
 
 /// `sglhost new`.
 #[derive(Debug, Args)]
 pub(crate) struct NewFlags {
-    /// The program's name and, below the current folder, its folder
+    /// The program's name: of its crate, its function and its component
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+
+    /// The folder to make [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }

@@ -1,12 +1,97 @@
-//! The `sglhost` binary.
+//! The `sglhost` binary: reads the command line, the environment and files of configuration, puts the other crates
+//! together and shows what happens.
+//!
+//! *Boundary*: nothing below this crate reads the environment or writes to the terminal.
+
 mod arguments;
+mod build;
+mod command;
 mod component;
+mod config;
+mod engine;
 mod environment;
 mod failure;
 mod flags;
 mod interrupt;
 mod model;
+mod new;
 mod render;
 mod split;
 mod units;
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::{
+    build::BuildOptions,
+    config::RunConfig,
+    environment::Environment,
+    failure::Failure,
+    flags::{Command, Flags},
+    interrupt::Interrupt,
+    new::NewOptions,
+};
+
+/// Threads that poll runs. They wait for the engine most of the time; its own threads do the computing.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let mut command = Flags::command();
+    command.build();
+    let run = command.find_subcommand("run").cloned().unwrap_or_default();
+    let line = split::split_run_line(&run, std::env::args_os().collect());
+    // Mistakes, `--help` and `--version` end here, in clap's words and with its exit codes.
+    let flags = command.try_get_matches_from(line).and_then(|mut matches| Flags::from_arg_matches_mut(&mut matches));
+    let ended = match flags {
+        Ok(flags) => perform(flags.command, run),
+        Err(error) => error.exit(),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Does what was asked. `run` is clap's description of that command, for its help.
+fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
+    // Neither waits for anything but its own child, which Ctrl-C reaches too.
+    match command {
+        Command::Build(flags) => {
+            let options =
+                BuildOptions { output: flags.output, profile: flags.profile, ..BuildOptions::new(flags.folder) };
+            return build::build(&options).map(drop).map_err(Failure::other);
+        }
+        Command::New(flags) => {
+            let options = NewOptions::new(flags.name);
+            let folder = flags.folder.unwrap_or_else(|| options.folder.clone());
+            return new::new_project(&NewOptions { folder, ..options }).map(drop).map_err(Failure::other);
+        }
+        _ => {}
+    }
+    let environment = Environment::read();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(Failure::other)?;
+    let ended = runtime.block_on(async {
+        let interrupt = Interrupt::listen();
+        match command {
+            Command::Run(flags) if flags.help => {
+                command::program_help::print(run, flags.program.as_deref(), &environment).await
+            }
+            Command::Run(flags) => {
+                command::run::run(RunConfig::new(*flags, &environment)?, &environment, &interrupt).await
+            }
+            Command::Inspect(flags) => command::inspect::inspect(&flags, &environment).await,
+            Command::Model(command) => {
+                tokio::task::block_in_place(|| command::model::model(&command, &environment, &interrupt))
+            }
+            Command::Build(_) | Command::New(_) => Ok(()),
+        }
+    });
+    // What is still being opened or compiled when the user has seen the end is not waited for.
+    runtime.shutdown_background();
+    ended
+}

@@ -167,6 +167,18 @@ impl Parameter {
         }
     }
 
+    /// What stands for its value in help.
+    pub(crate) fn value_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::String => "STRING",
+            Kind::Integer => "INTEGER",
+            Kind::Number => "NUMBER",
+            Kind::Boolean => "",
+            Kind::List(items) if **items == Kind::String => "STRING|JSON",
+            Kind::List(_) | Kind::Object | Kind::Any => "JSON",
+        }
+    }
+
     pub(super) fn is_list(&self) -> bool {
         matches!(self.kind, Kind::List(_))
     }

@@ -44,14 +44,31 @@ impl ModelReference {
         }
     }
 
+    /// Whether it would have to be fetched before it can be opened.
+    pub(crate) fn is_missing(&self, store: &ModelStore) -> bool {
+        matches!(self, Self::Catalogue(model) if !store.has_catalogue(model))
+    }
+
     /// Its file or folder; a catalogue model is fetched if it is not here, a repository is not. Blocks.
     ///
     /// # Errors
     /// It is not here and could not, or should not, be fetched.
     pub(crate) fn locate(&self, store: &ModelStore, interrupt: &Interrupt) -> Result<PathBuf, ModelStoreError> {
         match self {
-            Self::Path(path) => Ok(path.clone()),
             Self::Catalogue(model) => store.fetch_catalogue(model, interrupt),
+            _ => self.find(store),
+        }
+    }
+
+    /// Its file or folder, if it is here.
+    ///
+    /// # Errors
+    /// It is not here, or is several models in one folder.
+    pub(crate) fn find(&self, store: &ModelStore) -> Result<PathBuf, ModelStoreError> {
+        match self {
+            Self::Path(path) => Ok(path.clone()),
+            Self::Catalogue(model) if store.has_catalogue(model) => Ok(store.catalogue_path(model)),
+            Self::Catalogue(model) => Err(ModelStoreError::NotPulled { name: model.name.to_owned() }),
             Self::Repository(repository) => {
                 let folder = store.repository_path(repository);
                 if !folder.exists() {

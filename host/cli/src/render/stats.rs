@@ -21,6 +21,12 @@ impl Timeline {
             self.last_delta = Some(at);
         }
     }
+
+    /// Takes in another run's, on the same clock.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.first_delta = [self.first_delta, other.first_delta].into_iter().flatten().min();
+        self.last_delta = self.last_delta.max(other.last_delta);
+    }
 }
 
 /// What was used and how long it took.

@@ -53,6 +53,13 @@ impl<O: Write, E: Write> Terminal<O, E> {
         }
     }
 
+    /// Writes a line of its own to standard output.
+    pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
+        self.end_line()?;
+        writeln!(self.output, "{text}")?;
+        self.output.flush()
+    }
+
     /// Ends the last line, so that what follows begins on one of its own.
     pub(crate) fn end_line(&mut self) -> io::Result<()> {
         if !self.at_line_start {

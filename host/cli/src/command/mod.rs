@@ -1,0 +1,7 @@
+//! The commands, a file each.
+
+pub(crate) mod batch;
+pub(crate) mod inspect;
+pub(crate) mod model;
+pub(crate) mod program_help;
+pub(crate) mod run;

@@ -1,0 +1,242 @@
+//! What `run` was asked to do, checked: flags, environment and files of configuration as one value that is right.
+
+use std::{fs, io::IsTerminal, path::PathBuf};
+
+use serde_json::{Map, Value};
+use sglhost_core::{SamplingParams, limits::RunLimits};
+
+use crate::{
+    arguments::parse_object,
+    environment::Environment,
+    failure::Failure,
+    flags::{ColorChoice, DeviceChoice, LimitFlags, ModelFlags, RunFlags, SamplingFlags},
+    model::{DEFAULT_MODEL, ModelReference},
+};
+
+/// What `run` does.
+#[derive(Debug)]
+pub(crate) struct RunConfig {
+    /// The component's file.
+    pub(crate) program: PathBuf,
+    /// One run or many, and what is printed.
+    pub(crate) mode: Mode,
+    /// Print figures at the end.
+    pub(crate) stats: bool,
+    /// The model and what it runs on.
+    pub(crate) model: ModelConfig,
+    /// What the program's calls start from.
+    pub(crate) defaults: SamplingParams,
+    /// Makes the run repeatable.
+    pub(crate) seed: Option<u64>,
+    /// What a run may use.
+    pub(crate) limits: RunLimits,
+}
+
+/// One run or many.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    /// One run.
+    One {
+        /// What is printed.
+        output: OutputMode,
+        /// `--args`.
+        object: Map<String, Value>,
+        /// The program's own words of the command line.
+        words: Vec<String>,
+    },
+    /// A run for each line of a file.
+    Batch {
+        /// The file; none is standard input.
+        file: Option<PathBuf>,
+        /// Runs at once.
+        concurrency: usize,
+    },
+}
+
+/// What one run prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutputMode {
+    /// Its text, as it grows.
+    Text {
+        /// With colours.
+        color: bool,
+    },
+    /// One object at the end.
+    Json,
+    /// A line for each event.
+    Events,
+}
+
+/// The model and what it runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelConfig {
+    /// Which.
+    pub(crate) reference: ModelReference,
+    /// Where it computes.
+    pub(crate) device: DeviceChoice,
+    /// Threads that compute; none is one per core.
+    pub(crate) threads: Option<usize>,
+    /// Tokens that the KV memory holds.
+    pub(crate) kv_tokens: Option<usize>,
+    /// In place of the model's own.
+    pub(crate) chat_template: Option<String>,
+}
+
+impl RunConfig {
+    /// Checks flags against each other and against the world.
+    ///
+    /// # Errors
+    /// A value out of its range, a file that is not there, a model that is not known.
+    pub(crate) fn new(flags: RunFlags, environment: &Environment) -> Result<Self, Failure> {
+        let Some(program) = flags.program else {
+            // clap asks for it; only `--help` goes without, and does not come here.
+            return Err(Failure::Usage("which program? `sglhost run PROGRAM`".to_owned()));
+        };
+        let mode = match flags.batch {
+            Some(_) if !flags.program_arguments.is_empty() => {
+                let first = &flags.program_arguments[0];
+                return Err(Failure::Usage(format!(
+                    "unexpected {first:?}: with --batch each line of the file holds all arguments of its run"
+                )));
+            }
+            Some(file) => Mode::Batch {
+                file: Some(file).filter(|file| file.as_os_str() != "-"),
+                concurrency: usize::from(flags.concurrency),
+            },
+            None => Mode::One {
+                output: if flags.output.json {
+                    OutputMode::Json
+                } else if flags.output.events {
+                    OutputMode::Events
+                } else {
+                    OutputMode::Text { color: use_color(flags.output.color, environment) }
+                },
+                object: flags.args.as_deref().map(read_object).transpose()?.unwrap_or_default(),
+                words: flags.program_arguments,
+            },
+        };
+        Ok(Self {
+            program,
+            mode,
+            stats: flags.output.stats,
+            model: ModelConfig::new(flags.model, environment)?,
+            seed: flags.sampling.seed,
+            defaults: sampling(&flags.sampling)?,
+            limits: limits(&flags.limits),
+        })
+    }
+}
+
+impl ModelConfig {
+    fn new(flags: ModelFlags, environment: &Environment) -> Result<Self, Failure> {
+        let name = flags.model.as_deref().or(environment.model.as_deref()).unwrap_or(DEFAULT_MODEL);
+        let chat_template = flags.chat_template.as_ref().map(|path| {
+            fs::read_to_string(path).map_err(|error| Failure::Io { path: path.display().to_string(), error })
+        });
+        Ok(Self {
+            reference: ModelReference::parse(name)?,
+            device: flags.device,
+            threads: flags.threads.map(usize::from),
+            kv_tokens: flags.kv_tokens.map(|tokens| tokens as usize),
+            chat_template: chat_template.transpose()?,
+        })
+    }
+}
+
+/// `--args`: JSON, or `@FILE`.
+fn read_object(text: &str) -> Result<Map<String, Value>, Failure> {
+    match text.strip_prefix('@') {
+        None => Ok(parse_object(text)?),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| Failure::Io { path: path.to_owned(), error })?;
+            Ok(parse_object(&text)?)
+        }
+    }
+}
+
+fn use_color(choice: ColorChoice, environment: &Environment) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => !environment.no_color && std::io::stdout().is_terminal(),
+    }
+}
+
+fn sampling(flags: &SamplingFlags) -> Result<SamplingParams, Failure> {
+    let default = SamplingParams::default();
+    let params = SamplingParams {
+        temperature: flags.temperature.unwrap_or(default.temperature),
+        max_tokens: flags.max_tokens.unwrap_or(default.max_tokens),
+        top_p: flags.top_p.unwrap_or(default.top_p),
+        top_k: flags.top_k.unwrap_or(default.top_k),
+        min_p: flags.min_p.unwrap_or(default.min_p),
+        frequency_penalty: flags.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: flags.presence_penalty.unwrap_or(default.presence_penalty),
+        repetition_penalty: flags.repetition_penalty.unwrap_or(default.repetition_penalty),
+        ignore_eos: flags.ignore_eos,
+        ..default
+    };
+    // The messages name parameters; on the command line those are flags.
+    params.validate().map_err(|error| Failure::Usage(format!("--{}", dashes(&error.message))))?;
+    Ok(params)
+}
+
+/// `top_p is 2` becomes `top-p is 2`.
+fn dashes(message: &str) -> String {
+    match message.split_once(' ') {
+        Some((name, rest)) => format!("{} {rest}", name.replace('_', "-")),
+        None => message.to_owned(),
+    }
+}
+
+fn limits(flags: &LimitFlags) -> RunLimits {
+    let default = RunLimits::default();
+    RunLimits {
+        cpu_budget: flags.cpu_budget.unwrap_or(default.cpu_budget),
+        wall_deadline: flags.deadline.unwrap_or(default.wall_deadline),
+        memory_max_bytes: flags.memory.unwrap_or(default.memory_max_bytes),
+        tokens_max: flags.max_total_tokens.unwrap_or(default.tokens_max),
+        ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::flags::{Command, Flags};
+
+    fn config(line: &str) -> Result<RunConfig, Failure> {
+        let Command::Run(flags) = Flags::try_parse_from(line.split(' ')).unwrap().command else { panic!("{line}") };
+        RunConfig::new(*flags, &Environment::default())
+    }
+
+    #[test]
+    fn flags_become_values() {
+        let config =
+            config("sglhost run --temperature 0 --top-k -1 --memory 1MiB --deadline 2s p.wasm -- --q x").unwrap();
+        assert_eq!(config.defaults.temperature, 0.0);
+        assert_eq!(config.limits.memory_max_bytes, 1 << 20);
+        assert_eq!(config.limits.wall_deadline.as_secs(), 2);
+        let Mode::One { words, object, .. } = config.mode else { panic!("one run") };
+        assert_eq!((words, object), (vec!["--q".to_owned(), "x".to_owned()], Map::new()));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let check = |line: &str, expect: &str| assert_eq!(config(line).unwrap_err().to_string(), expect, "{line}");
+        check("sglhost run --top-p 2 p.wasm", "--top-p is 2; it must be in (0, 1]");
+        check(
+            "sglhost run --args [] p.wasm",
+            "arguments must be a JSON object, as in {\"question\": \"…\"}; this is []",
+        );
+        check(
+            "sglhost run --batch f p.wasm -- --q x",
+            "unexpected \"--q\": with --batch each line of the file holds all arguments of its run",
+        );
+        assert!(matches!(config("sglhost run -m nothing p.wasm"), Err(Failure::ModelStore(_))));
+    }
+}

@@ -1,0 +1,141 @@
+//! Puts the house together: model, device, engine, sandbox.
+//!
+//! A model opens while the program compiles; neither needs the other until a run starts. The sandbox wants its engine
+//! when it is made, so it is given one whose model comes later.
+
+use std::{
+    hash::BuildHasher,
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sglhost_core::{
+    Clock, Error,
+    limits::{EngineLimits, HostLimits, RunLimits},
+};
+use sglhost_device::{CpuConfig, CpuDevice};
+use sglhost_engine::{Call, Engine, EngineHandle, Model, Request, ServedModel, SystemClock};
+use sglhost_model::OpenOptions;
+use sglhost_runtime::{Program, Runtime, RuntimeConfig};
+
+use crate::{
+    component::read_component, config::ModelConfig, failure::Failure, flags::DeviceChoice, interrupt::Interrupt,
+    model::ModelStore,
+};
+
+/// An engine whose models come after the sandbox that uses it. Until then it serves none.
+#[derive(Debug, Default)]
+struct LateEngine(OnceLock<EngineHandle>);
+
+impl Engine for LateEngine {
+    fn models(&self) -> &[Arc<Model>] {
+        self.0.get().map_or(&[], |engine| engine.models())
+    }
+
+    fn submit(&self, request: Request) -> Result<Call, Error> {
+        match self.0.get() {
+            Some(engine) => engine.submit(request),
+            None => Err(Error::unavailable("no model is being served")),
+        }
+    }
+}
+
+/// A sandbox, and the engine behind it.
+pub(crate) struct House {
+    /// Loads programs and starts runs.
+    pub(crate) runtime: Runtime,
+    /// What deadlines and figures are measured on.
+    pub(crate) clock: Arc<dyn Clock>,
+    engine: Arc<LateEngine>,
+}
+
+impl House {
+    /// A sandbox for `concurrent_runs` runs at once, with compiled programs kept below `cache`. It serves no model yet.
+    ///
+    /// # Errors
+    /// The machine gives no address space or thread, or the cache folder cannot be used.
+    pub(crate) fn new(cache: &Path, concurrent_runs: usize, run_limits: RunLimits) -> Result<Self, Failure> {
+        let host_limits = HostLimits {
+            concurrent_runs_max: u32::try_from(concurrent_runs).unwrap_or(u32::MAX),
+            ..HostLimits::default()
+        };
+        let config = RuntimeConfig { run_limits, host_limits, compile_cache: Some(cache.join("programs")) };
+        let engine = Arc::new(LateEngine::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let runtime = Runtime::new(config, engine.clone(), clock.clone(), entropy()).map_err(Failure::other)?;
+        Ok(Self { runtime, clock, engine })
+    }
+
+    /// Reads, compiles and links the program at `path`.
+    ///
+    /// # Errors
+    /// The file is no component, or one that does not follow the contract.
+    pub(crate) async fn load(&self, path: &Path) -> Result<Program, Failure> {
+        let bytes = read_component(path)?;
+        let load = |error: sglhost_runtime::RuntimeError| Failure::Load {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        self.runtime.load(&bytes).await.map_err(load)
+    }
+
+    /// Starts serving a model.
+    ///
+    /// # Errors
+    /// No thread for the engine.
+    pub(crate) fn serve(&self, model: ServedModel) -> Result<(), Failure> {
+        let engine = EngineHandle::start(vec![model], EngineLimits::default(), self.clock.clone());
+        let served = self.engine.0.set(engine.map_err(Failure::other)?);
+        assert!(served.is_ok(), "a house serves one model, once");
+        Ok(())
+    }
+}
+
+/// A model that is being opened on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct OpeningModel(tokio::task::JoinHandle<Result<ServedModel, Failure>>);
+
+impl OpeningModel {
+    /// Starts to open; a model of the catalogue that is not here is fetched first.
+    pub(crate) fn start(config: ModelConfig, store: ModelStore, interrupt: Interrupt) -> Self {
+        Self(tokio::task::spawn_blocking(move || open(&config, &store, &interrupt)))
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    /// It is not there, could not be fetched, or cannot be served.
+    pub(crate) async fn opened(self) -> Result<ServedModel, Failure> {
+        self.0.await.map_err(Failure::other)?
+    }
+}
+
+fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Result<ServedModel, Failure> {
+    let path = config.reference.locate(store, interrupt)?;
+    let name = config.reference.short_name();
+    let cannot = |reason: String| Failure::Model { name: name.clone(), reason };
+    let default = OpenOptions::default();
+    let options = OpenOptions {
+        name: Some(name.clone()),
+        kv_slots: config.kv_tokens.unwrap_or(default.kv_slots),
+        chat_template: config.chat_template.clone(),
+        ..default
+    };
+    let opened = match config.device {
+        DeviceChoice::Cpu => {
+            let default = CpuConfig::default();
+            let device = CpuDevice::new(CpuConfig { threads: config.threads.unwrap_or(default.threads), ..default });
+            sglhost_model::open(&path, device, &options).map_err(|error| cannot(error.to_string()))?
+        }
+    };
+    Ok(ServedModel { runner: opened.runner, tokenizer: opened.tokenizer, roles: opened.roles })
+}
+
+/// Seeds for runs that bring none: a hash keyed by the operating system's randomness, over a counter.
+fn entropy() -> Arc<dyn Fn() -> u64 + Send + Sync> {
+    let (state, counter) = (std::hash::RandomState::new(), AtomicU64::new(0));
+    Arc::new(move || state.hash_one(counter.fetch_add(1, Ordering::Relaxed)))
+}
