@@ -37,8 +37,7 @@ use crate::{
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let mut command = Flags::command();
-    command.build();
+    let command = Flags::command();
     let run = command.find_subcommand("run").cloned().unwrap_or_default();
     let line = split::split_run_line(&run, std::env::args_os().collect());
     // Mistakes, `--help` and `--version` end here, in clap's words and with its exit codes.

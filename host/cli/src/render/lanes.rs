@@ -1,11 +1,14 @@
 //! Several contexts that grow at once, told as one text that can be read.
 //!
 //! One context is *in front*: what it gains is shown at once. All others gather what they gain. The front stays while
-//! its context has a call under way; then it passes to the context whose call began first and is still to be shown:
-//! that one's text so far comes as a labelled block, which goes on live. So something always streams, no two contexts
-//! are ever mixed within a call, and a program with one context reads without a single label.
+//! its context has a call under way; then, when another's call has something to show, it passes to the first of those in
+//! the order of opening: that one's text so far comes as a labelled block, which goes on live. So something always
+//! streams, no two contexts are ever mixed within a call, and a program with one context reads without a single label.
 //!
-//! *Invariant*: the pieces of one context, labels left out, are its own text in order: each character once.
+//! What is left at the end is shown too, but for what a fork that was told gained after its last call: nothing came of
+//! that, and it is mostly the end of a message.
+//!
+//! *Invariant*: the pieces of one context, labels left out, are its own text in order, each character at most once.
 
 use std::collections::BTreeMap;
 
@@ -34,10 +37,12 @@ pub(crate) struct Piece {
 #[derive(Debug, Default)]
 struct Lane {
     label: String,
+    is_fork: bool,
+    was_in_front: bool,
     gathered: Vec<Piece>,
     calls_under_way: u32,
-    /// Of the text that waits: the place of its first call among all calls.
-    waits_since: Option<u64>,
+    /// A call of it has begun that is not shown yet.
+    waits: bool,
 }
 
 /// The contexts of a run and which of them is in front.
@@ -46,7 +51,6 @@ pub(crate) struct Lanes {
     lanes: BTreeMap<ContextId, Lane>,
     front: Option<ContextId>,
     forks: u32,
-    calls: u64,
 }
 
 impl Lanes {
@@ -57,28 +61,21 @@ impl Lanes {
             Event::ContextOpened { context, parent } => self.open(*context, *parent),
             Event::ContextText { context, text } => self.add(*context, Tone::Prompt, text, &mut shown),
             Event::CallStarted { context, .. } => {
-                self.calls += 1;
-                let calls = self.calls;
                 let lane = self.lanes.entry(*context).or_default();
                 lane.calls_under_way += 1;
-                lane.waits_since.get_or_insert(calls);
-                self.pass_on(&mut shown);
+                lane.waits = self.front != Some(*context);
             }
-            Event::CallDelta { context, text, .. } => self.add(*context, Tone::Generated, text, &mut shown),
+            Event::CallDelta { context, text, .. } => {
+                self.add(*context, Tone::Generated, text, &mut shown);
+                self.pass_on(*context, &mut shown);
+            }
             Event::CallFinished { context, .. } | Event::CallFailed { context, .. } => {
                 if let Some(lane) = self.lanes.get_mut(context) {
                     lane.calls_under_way = lane.calls_under_way.saturating_sub(1);
                 }
-                self.pass_on(&mut shown);
+                self.pass_on(*context, &mut shown);
             }
-            Event::RunFinished { .. } => {
-                let rest: Vec<_> = self.lanes.keys().copied().collect();
-                for context in rest {
-                    if self.lanes.get(&context).is_some_and(|lane| !lane.gathered.is_empty()) {
-                        self.bring_to_front(context, &mut shown);
-                    }
-                }
-            }
+            Event::RunFinished { .. } => self.show_rest(&mut shown),
             _ => {}
         }
         shown
@@ -98,8 +95,10 @@ impl Lanes {
                 }
             }
         };
-        self.lanes.insert(context, Lane { label, ..Lane::default() });
-        self.front.get_or_insert(context);
+        self.lanes.insert(context, Lane { label, is_fork: parent.is_some(), ..Lane::default() });
+        if self.front.is_none() {
+            self.bring_to_front(context, &mut Vec::new());
+        }
     }
 
     fn add(&mut self, context: ContextId, tone: Tone, text: &str, shown: &mut Vec<Piece>) {
@@ -111,26 +110,34 @@ impl Lanes {
         }
     }
 
-    /// Lets the context that has waited longest come to the front, if the one there has no call under way.
-    fn pass_on(&mut self, shown: &mut Vec<Piece>) {
-        loop {
-            let front = self.front.and_then(|context| self.lanes.get_mut(&context));
-            if let Some(lane) = front {
-                lane.waits_since = None;
-                if lane.calls_under_way > 0 {
-                    return;
-                }
-            }
-            let waiting = self.lanes.iter().filter_map(|(context, lane)| Some((lane.waits_since?, *context))).min();
-            let Some((_, context)) = waiting else { return };
+    /// After something happened on `context`: if that is not in front and the front has no call under way, those that
+    /// wait come to the front, until one that still has a call under way is there.
+    fn pass_on(&mut self, context: ContextId, shown: &mut Vec<Piece>) {
+        // What the front gains right after its call still belongs there; the others' next piece is soon enough.
+        if self.front == Some(context) {
+            return;
+        }
+        let under_way = |lane: &Lane| lane.calls_under_way > 0;
+        while !self.front.and_then(|front| self.lanes.get(&front)).is_some_and(under_way) {
+            let Some(next) = self.lanes.iter().find(|(_, lane)| lane.waits).map(|(next, _)| *next) else { return };
+            self.bring_to_front(next, shown);
+        }
+    }
+
+    fn show_rest(&mut self, shown: &mut Vec<Piece>) {
+        let untold = |lane: &Lane| !lane.gathered.is_empty() && (lane.waits || !lane.is_fork || !lane.was_in_front);
+        let rest: Vec<_> = self.lanes.iter().filter(|(_, lane)| untold(lane)).map(|(context, _)| *context).collect();
+        for context in rest {
             self.bring_to_front(context, shown);
         }
     }
 
     fn bring_to_front(&mut self, context: ContextId, shown: &mut Vec<Piece>) {
         let Some(lane) = self.lanes.get_mut(&context) else { return };
-        lane.waits_since = None;
-        if self.front.replace(context) != Some(context) {
+        lane.waits = false;
+        lane.was_in_front = true;
+        // The first context needs no label to begin with.
+        if self.front.replace(context).is_some_and(|before| before != context) {
             shown.push(Piece { tone: Tone::Label, text: lane.label.clone() });
         }
         shown.append(&mut lane.gathered);
@@ -191,28 +198,40 @@ mod tests {
     }
 
     #[test]
-    fn forks_come_one_after_the_other_and_the_first_is_live() {
+    fn forks_come_in_order_and_the_first_is_live() {
         check(
             &[
-                "o0", "t0 a", "o1<0", "t1 b", "s1", "o2<0", "t2 c", "s2", "d1 x", "d2 y", "d1 x", "f1", "d2 y", "f2",
-                "t0 end", "s0", "d0 z", "f0", "end",
+                "o0", "t0 a", "o1<0", "t1 b", "o2<0", "t2 c", "s2", "s1", "d2 y", "d1 x", "d1 x", "f1", "t1 end",
+                "d2 y", "f2", "t0 sum", "s0", "d0 z", "f0", "end",
             ],
-            "|a|||[fork 1]b||||X||X|[fork 2]cY|Y|||[main]end|Z|||",
+            "|a|||||||[fork 1]b|X|X||end|[fork 2]cYY||||[main]sumZ|||",
         );
     }
 
     #[test]
     fn a_fork_that_ends_first_waits_for_the_one_in_front() {
-        check(&["o0", "o1<0", "s1", "o2<0", "s2", "d2 y", "f2", "d1 x", "f1", "end"], "||[fork 1]|||||X|[fork 2]Y||");
+        check(
+            &["o0", "o1<0", "s1", "o2<0", "s2", "d1 x", "d2 y", "f2", "d1 x", "f1", "end"],
+            "|||||[fork 1]X|||X||[fork 2]Y|",
+        );
     }
 
     #[test]
-    fn text_without_a_call_comes_at_the_end() {
+    fn a_select_shows_when_it_is_decided() {
+        check(&["o0", "o1<0", "t1 a", "s1", "f1", "t1 b", "end"], "||||[fork 1]a|b||");
+    }
+
+    #[test]
+    fn text_without_a_call_comes_at_the_end_unless_nothing_came_of_it() {
         check(&["o0", "t0 a", "o1<0", "t1 b", "o2", "t2 c", "end"], "|a|||||[fork 1]b[context 2]c|");
+        check(
+            &["o0", "o1<0", "s1", "o2<0", "s2", "d1 x", "f1", "d2 y", "t1 rest", "f2", "t0 b", "end"],
+            "|||||[fork 1]X||[fork 2]Y||||[main]b|",
+        );
     }
 
     #[test]
     fn a_fork_of_a_fork_says_so() {
-        check(&["o0", "o1<0", "o2<1", "s2", "d2 x", "f2", "end"], "|||[fork 2 of fork 1]|X|||");
+        check(&["o0", "o1<0", "o2<1", "s2", "d2 x", "f2", "end"], "||||[fork 2 of fork 1]X|||");
     }
 }
