@@ -29,6 +29,17 @@ pub(crate) struct Generation {
     top_logprobs: Vec<Vec<TokenLogprob>>,
 }
 
+/// What a generation starts from.
+pub(crate) struct Start<'a> {
+    /// All tokens before it.
+    pub(crate) prompt: &'a [TokenId],
+    /// Tokens that end a text or a turn.
+    pub(crate) end_tokens: &'a [TokenId],
+    pub(crate) tokenizer: &'a Arc<Tokenizer>,
+    /// For a call that names no seed.
+    pub(crate) fallback_seed: u64,
+}
+
 /// What a token led to.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -55,17 +66,18 @@ impl Generation {
     pub(crate) fn new(
         params: SamplingParams,
         constraint: Option<&Constraint>,
-        end_tokens: &[TokenId],
-        tokenizer: &Arc<Tokenizer>,
-        fallback_seed: u64,
+        start: &Start<'_>,
     ) -> Result<Self, Error> {
+        let tokenizer = start.tokenizer;
+        // A constraint that is satisfied has nothing else to offer than the end.
+        let ignores_end = params.ignore_eos && constraint.is_none();
         Ok(Self {
-            end_tokens: if params.ignore_eos { Vec::new() } else { end_tokens.to_vec() },
+            end_tokens: if ignores_end { Vec::new() } else { start.end_tokens.to_vec() },
             constraint: constraint.map(Constraint::start),
-            detokenizer: Detokenizer::new(tokenizer.clone()),
+            detokenizer: Detokenizer::after(tokenizer.clone(), start.prompt.last().copied()),
             stops: StopMatcher::new(&params.stop)?,
             tokenizer: tokenizer.clone(),
-            seed: params.seed.unwrap_or(fallback_seed),
+            seed: params.seed.unwrap_or(start.fallback_seed),
             tokens: Vec::new(),
             counts: BTreeMap::new(),
             text: String::new(),
@@ -121,9 +133,10 @@ impl Generation {
     fn mask(&mut self, vocabulary: usize) -> Result<Option<Arc<TokenMask>>, Error> {
         let constrained = self.constraint.as_mut().map(ConstraintState::mask);
         if constrained.as_ref().is_some_and(|mask| mask.is_empty()) {
-            return Err(Error::invalid(
-                "the constraint admits no token of this model's vocabulary here; loosen the pattern",
-            ));
+            let failure = self.constraint.as_ref().and_then(ConstraintState::failure).cloned();
+            return Err(failure.unwrap_or_else(|| {
+                Error::invalid("the constraint admits no token of this model's vocabulary here; loosen the pattern")
+            }));
         }
         if self.tokens.len() >= self.params.min_tokens as usize {
             return Ok(constrained);
@@ -157,7 +170,8 @@ impl Generation {
             self.top_logprobs.push(top.collect());
         }
         *self.counts.entry(token).or_default() += 1;
-        let piece = self.detokenizer.push(token);
+        // A control token that did not end the call is part of its tokens, not of its text.
+        let piece = if self.tokenizer.is_special(token) { String::new() } else { self.detokenizer.push(token) };
         self.text.push_str(&piece);
         self.token_ends.push(self.text.len() + self.detokenizer.pending().len());
 

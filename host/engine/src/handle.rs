@@ -23,7 +23,7 @@ use crate::{
     Call, Engine, Model, Request, Work,
     call::{Accepted, Job},
     engine_loop::EngineLoop,
-    generation::Generation,
+    generation::{Generation, Start},
     output::Output,
 };
 
@@ -165,7 +165,8 @@ impl OneEngine {
                 self.check_length(prompt.len(), 1)?;
                 let biased: Vec<TokenId> = params.logit_bias.iter().map(|&(token, _)| token).collect();
                 self.check_tokens(&biased)?;
-                let generation = Generation::new(*params, constraint.as_ref(), &self.end_tokens, tokenizer, seed())?;
+                let start = Start { prompt, end_tokens: &self.end_tokens, tokenizer, fallback_seed: seed() };
+                let generation = Generation::new(*params, constraint.as_ref(), &start)?;
                 Ok(Job::Generate(Box::new(generation)))
             }
             Work::Select { choices, method } => {

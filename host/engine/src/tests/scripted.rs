@@ -20,7 +20,7 @@ use crate::{
     CallEvent, Outcome,
     call::{Accepted, Job},
     engine_loop::EngineLoop,
-    generation::Generation,
+    generation::{Generation, Start},
     output::Output,
 };
 
@@ -245,7 +245,8 @@ impl Bench {
     }
 
     pub(super) fn generation(&self, params: SamplingParams) -> Job {
-        Job::Generate(Box::new(Generation::new(params, None, &[END], &self.tokenizer, 0).unwrap()))
+        let start = Start { prompt: &[], end_tokens: &[END], tokenizer: &self.tokenizer, fallback_seed: 0 };
+        Job::Generate(Box::new(Generation::new(params, None, &start).unwrap()))
     }
 
     pub(super) fn generate(&self, prompt: &[TokenId], max_tokens: u32) -> mpsc::Receiver<CallEvent> {
