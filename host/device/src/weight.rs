@@ -121,6 +121,21 @@ impl MappedBytes {
     pub fn bytes(&self) -> &[u8] {
         &self.file.bytes()[self.range.clone()]
     }
+
+    /// Lets the system take back the memory of these bytes, as after they were copied elsewhere. They stay valid: the
+    /// next access reads the file again.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the advice is unsafe for memory that was written to, which would lose it. This mapping is a
+            // file's, shared and never written: dropped pages come back with the same bytes.
+            #[allow(unsafe_code, reason = "see above")]
+            let outcome = unsafe { self.file.map.unchecked_advise_range(advice, self.range.start, self.range.len()) };
+            // A system that does not take the hint keeps the pages, which costs memory and nothing else.
+            let _ = outcome;
+        }
+    }
 }
 
 /// In which order a stored matrix keeps its rows.

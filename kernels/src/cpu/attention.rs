@@ -5,7 +5,7 @@
 //! merged from the first to the last. Positions outside a row's span count nothing. A row's result therefore depends
 //! on its query and its context alone: not on the other rows, nor on how the context was chunked or split over threads.
 //!
-//! Scores are [`dot_rows`](super::dot_rows) products; weighted sums add position after position, fused.
+//! Scores are [`dot_rows`] products; weighted sums add position after position, fused.
 //! Reference: softmax in f64.
 
 use super::{

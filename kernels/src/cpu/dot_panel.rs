@@ -128,12 +128,6 @@ unsafe fn panels<S: Lanes, const FORMAT: u8>(
         let mut t = rows.start;
         // SAFETY: the caller's contract, passed on.
         unsafe {
-            if S::TILE_ROWS >= 12 {
-                while rows.end - t >= 12 {
-                    tile::<S, FORMAT, 12>(s, layout, panel, a, t, index, out);
-                    t += 12;
-                }
-            }
             if S::TILE_ROWS >= 8 {
                 while rows.end - t >= 8 {
                     tile::<S, FORMAT, 8>(s, layout, panel, a, t, index, out);

@@ -16,7 +16,8 @@ pub(crate) trait Lanes: Copy {
     type I: Copy;
     /// One block of a panel: 16 rows × 32 columns, unpacked for the integer product.
     type Block: Copy;
-    /// Most rows of activations that share an unpacked block; one of 12, 8 and 4.
+    /// Most rows of activations that share an unpacked block, 8 or 4: more would not be unrolled, and sums would live
+    /// in memory.
     const TILE_ROWS: usize;
 
     /// All lanes `x`.
@@ -83,6 +84,9 @@ pub(crate) trait Lanes: Copy {
     /// The first `x.len()` (at most 16) lanes from memory, the others `fill`.
     #[inline(always)]
     fn load_part(self, x: &[f32], fill: f32) -> Self::F {
+        if let Ok(whole) = x.try_into() {
+            return self.load(whole);
+        }
         let mut lanes = [fill; LANES];
         lanes[..x.len()].copy_from_slice(x);
         self.load(&lanes)

@@ -36,7 +36,7 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     type Block = [__m512i; 8];
-    const TILE_ROWS: usize = 12;
+    const TILE_ROWS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

@@ -114,6 +114,8 @@ impl SegmentData {
             #[allow(unsafe_code, reason = "threads write disjoint panels")]
             pack_panel(layout, &rows[..count], unsafe { shared.range(range) });
         });
+        // Repacked, the file's own pages are not needed any more.
+        part.data.release();
         Ok(Self::Panels { layout, bytes })
     }
 }
