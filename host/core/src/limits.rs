@@ -37,6 +37,8 @@ pub const CONSTRAINTS_CACHED_MAX: usize = 64;
 pub const CONSTRAINTS_COMPILING_MAX: usize = 2;
 /// Bytes of one JSON file beside a model's weights; the largest index of shards known is about 10 MB.
 pub const MODEL_JSON_BYTES_MAX: usize = 64 << 20;
+/// Long texts that are tokenized at once, of all runs together; more wait.
+pub const TOKENIZING_MAX: usize = 2;
 /// Bytes of a program's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
 

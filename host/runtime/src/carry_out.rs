@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sglhost_core::{Error, Event, FinishReason, Usage};
-use sglhost_engine::{Call, CallEvent, Outcome, Request, TokenLogprob, Work};
+use sglhost_core::{Error, Event, FinishReason, TokenId, Usage, limits};
+use sglhost_engine::{Call, CallEvent, Context, Outcome, Request, TokenLogprob, Work};
 
 use crate::call::{CallTicket, KeptOutcome};
 use crate::ledger::{Held, Share, Tokens};
@@ -68,6 +68,7 @@ impl ContextTask {
                 self.run.add_usage(usage);
                 if generates {
                     let (text, pending) = (delivered.text.clone(), delivered.text);
+                    self.unsealed_bytes += pending.len();
                     self.context.apply(&Outcome { text, pending, ..Outcome::default() });
                 }
                 return Err(error);
@@ -75,6 +76,7 @@ impl ContextTask {
         };
         tokens.settle(outcome.usage);
         if generates {
+            self.unsealed_bytes += outcome.pending.len();
             self.context.apply(&outcome);
         }
         if let Some(choices) = choices {
@@ -95,26 +97,51 @@ impl ContextTask {
                     }
                     None => None,
                 };
-                let prompt = self.context.seal();
+                let prompt = self.sealed().await?;
                 let room = self.context.model().context_length.saturating_sub(prompt.len()) as u64;
                 let output = u64::from(params.max_tokens).min(room);
                 (prompt, output, Work::Generate { params, constraint }, None)
             }
             Wanted::Select { choices, method } => {
-                let joint = self.context.choices(&choices)?;
+                let cost = self.joint_cost(choices.len(), choices.iter().map(String::len).sum())?;
+                let (joint, choices) = self
+                    .tokenize(cost, move |context| context.choices(&choices).map(|joint| (joint, choices)))
+                    .await??;
                 let output = joint.tokens.iter().map(Vec::len).sum::<usize>() as u64;
                 (joint.prompt, output, Work::Select { choices: joint.tokens, method }, Some(choices))
             }
             Wanted::Score { text } => {
-                let joint = self.context.continuation(&text);
+                let cost = self.joint_cost(1, text.len())?;
+                let joint = self.tokenize(cost, move |context| context.continuation(&text)).await?;
                 let tokens = joint.tokens.into_iter().next().unwrap_or_default();
                 (joint.prompt, tokens.len() as u64, Work::Score { tokens }, None)
             }
-            Wanted::NextTokens { count } => (self.context.seal(), 0, Work::NextTokens { count }, None),
+            Wanted::NextTokens { count } => (self.sealed().await?, 0, Work::NextTokens { count }, None),
         };
         let tokens = self.run.ledger.reserve_tokens(prompt.len() as u64, output)?;
         let (model, tenant, run) = (self.model, self.run.tenant.clone(), self.run.id);
         Ok(Prepared { request: Request { model, tenant, run, prompt, work }, choices, tokens })
+    }
+
+    /// The context's tokens, all of them.
+    async fn sealed(&mut self) -> Result<Arc<[TokenId]>, Error> {
+        let tokens = self.tokenize(self.unsealed_bytes, Context::seal).await?;
+        self.unsealed_bytes = 0;
+        Ok(tokens)
+    }
+
+    /// Bytes to tokenize for `count` continuations of `bytes` in all: each is tokenized with all pending text.
+    fn joint_cost(&self, count: usize, bytes: usize) -> Result<usize, Error> {
+        let cost = self.unsealed_bytes.saturating_mul(count).saturating_add(bytes);
+        let max = limits::APPEND_BYTES_MAX;
+        if cost > max {
+            return Err(Error::limit(format!(
+                "{count} choices after {} bytes of new text make {cost} bytes to tokenize; the limit is {max} \
+                 (APPEND_BYTES_MAX); ask for the token count first, which settles that text, or give fewer choices",
+                self.unsealed_bytes
+            )));
+        }
+        Ok(cost)
     }
 
     /// Passes the engine's events on until the call ends.
@@ -164,6 +191,7 @@ impl ContextTask {
             return Err(Error::unavailable("the engine named no choice; this is a bug of the engine"));
         };
         self.deliver(ticket, &choice).await?;
+        self.unsealed_bytes += choice.len();
         self.context.append(&choice);
         outcome.text = choice;
         Ok(())
@@ -185,7 +213,8 @@ struct Delivered {
 /// Bytes that keeping an outcome takes.
 fn size(outcome: &Outcome) -> usize {
     let logprobs = outcome.logprobs.len() + outcome.top_logprobs.iter().map(Vec::len).sum::<usize>();
-    outcome.text.len()
+    // The text twice: the call keeps what it delivered for readers to come.
+    2 * outcome.text.len()
         + outcome.pending.len()
         + size_of_val(outcome.tokens.as_slice())
         + size_of_val(outcome.scores.as_slice())

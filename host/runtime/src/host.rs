@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use sglhost_core::{CallId, Clock, ContextId, Error, Event, RunId, SamplingParams, TenantId, Usage};
 use sglhost_engine::{Engine, Model};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::ResourceTable;
@@ -45,6 +45,8 @@ pub(crate) struct RunShared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) constraints: Arc<ConstraintCache>,
+    /// Long texts that are tokenized at once, of all runs; more wait.
+    pub(crate) tokenizing: Arc<Semaphore>,
     pub(crate) events: mpsc::Sender<Event>,
     /// Ends the run's tasks.
     pub(crate) stop: CancellationToken,
@@ -71,6 +73,8 @@ pub(crate) struct RunParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) constraints: Arc<ConstraintCache>,
+    /// Long texts that are tokenized at once, of all runs; more wait.
+    pub(crate) tokenizing: Arc<Semaphore>,
     pub(crate) events: mpsc::Sender<Event>,
 }
 
@@ -84,6 +88,7 @@ impl RunShared {
             clock: parts.clock,
             ledger: Arc::new(parts.ledger),
             constraints: parts.constraints,
+            tokenizing: parts.tokenizing,
             events: parts.events,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -31,11 +31,22 @@ pub(crate) enum Operation {
     AppendTokens(Vec<TokenId>),
     BeginRole(String),
     EndRole,
-    Call { ticket: CallTicket, wanted: Wanted },
+    Call {
+        ticket: CallTicket,
+        wanted: Wanted,
+    },
     Fork(Box<Fork>),
-    Truncate { tokens: usize, reply: Reply<()> },
-    TokenCount { reply: Reply<u32> },
-    Text { reply: Reply<String> },
+    Truncate {
+        tokens: usize,
+        reply: Reply<()>,
+    },
+    TokenCount {
+        reply: Reply<u32>,
+    },
+    /// The answer holds bytes until the guest has its copy.
+    Text {
+        reply: Reply<(String, Share)>,
+    },
 }
 
 /// What a call wants of the model.

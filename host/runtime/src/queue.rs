@@ -23,6 +23,12 @@ use crate::host::RunShared;
 use crate::ledger::{Held, Share};
 use crate::operation::{Fork, Operation, Queued};
 
+/// Bytes that are tokenized on the spot, some hundred microseconds' worth; more is given to the blocking pool.
+const TOKENIZED_INLINE_BYTES: usize = 4 << 10;
+
+/// Bytes of text in one event; more is told in several, so that a few hundred events that nobody reads yet stay small.
+const EVENT_TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// What the guest's handle and the task know of a context.
 #[derive(Debug)]
 pub(crate) struct ContextShared {
@@ -63,14 +69,17 @@ impl ContextQueue {
         let open = run.ledger.take(Held::Contexts, 1)?;
         let shared = ContextShared::new(run.ledger.take(Held::Bytes, 0)?);
         let (sender, queue) = mpsc::channel(run.ledger.limits().queued_operations_max.max(1));
+        // Telling of it is an operation too: a guest that opens and drops contexts may be faster than its reader.
+        let opening = run.ledger.take(Held::Operations, 1)?;
         let task = ContextTask {
             id: run.new_context(),
             model: model_index,
             context: Context::new(Arc::clone(&model)),
+            unsealed_bytes: 0,
             run: Arc::clone(run),
             shared: Arc::clone(&shared),
         };
-        task.spawn(queue, true);
+        task.spawn(queue, Some(opening));
         Ok(Self { model, run: Arc::clone(run), shared, sender, _open: open })
     }
 
@@ -123,21 +132,24 @@ pub(crate) struct ContextTask {
     /// Its model's place among the engine's.
     pub(crate) model: usize,
     pub(crate) context: Context,
+    /// Of its text, bytes that may not be tokenized yet: what tokenizing it would cost.
+    pub(crate) unsealed_bytes: usize,
     pub(crate) run: Arc<RunShared>,
     pub(crate) shared: Arc<ContextShared>,
 }
 
 impl ContextTask {
-    /// Starts the task; it ends when the queue is closed and empty, or when the run ends. `announce` is whether it has
-    /// to tell of the context first: a fork's parent already did.
-    fn spawn(self, queue: mpsc::Receiver<Queued>, announce: bool) {
+    /// Starts the task; it ends when the queue is closed and empty, or when the run ends. `announcing` is
+    /// the place of its first operation, to tell of the context; a fork's parent already did.
+    fn spawn(self, queue: mpsc::Receiver<Queued>, announcing: Option<Share>) {
         let run = Arc::clone(&self.run);
-        run.tasks.spawn(self.work(queue, announce));
+        run.tasks.spawn(self.work(queue, announcing));
     }
 
-    async fn work(mut self, mut queue: mpsc::Receiver<Queued>, announce: bool) {
-        if announce {
+    async fn work(mut self, mut queue: mpsc::Receiver<Queued>, announcing: Option<Share>) {
+        if let Some(place) = announcing {
             self.event(Event::ContextOpened { context: self.id, parent: None }).await;
+            drop(place);
         }
         loop {
             let queued = tokio::select! {
@@ -157,31 +169,38 @@ impl ContextTask {
                     context.append(&text);
                     Ok(())
                 })
-                .await
+                .await;
             }
             Operation::AppendMarkup(text) => {
                 self.append(|context| {
                     context.append_markup(&text);
                     Ok(())
                 })
-                .await
+                .await;
             }
-            Operation::AppendTokens(tokens) => self.append(|context| context.append_tokens(&tokens)).await,
+            Operation::AppendTokens(tokens) => {
+                if self.seal().await {
+                    self.append(|context| context.append_tokens(&tokens)).await;
+                }
+            }
             Operation::BeginRole(role) => self.append(|context| context.begin_role(&role)).await,
             Operation::EndRole => self.append(Context::end_role).await,
             Operation::Call { ticket, wanted } => self.call(ticket, wanted).await,
             Operation::Fork(fork) => self.fork(*fork).await,
             Operation::Truncate { tokens, reply } => {
+                self.seal().await;
                 let result = self.shared.check().and_then(|()| self.context.truncate(tokens));
                 let _ = reply.send(result);
             }
             Operation::TokenCount { reply } => {
-                let result =
-                    self.shared.check().map(|()| u32::try_from(self.context.token_count()).unwrap_or(u32::MAX));
-                let _ = reply.send(result);
+                self.seal().await;
+                let count = |()| u32::try_from(self.context.token_count()).unwrap_or(u32::MAX);
+                let _ = reply.send(self.shared.check().map(count));
             }
             Operation::Text { reply } => {
-                let result = self.shared.check().map(|()| self.context.text().to_owned());
+                let text = self.context.text();
+                let result = self.shared.check().and_then(|()| self.run.ledger.take(Held::Bytes, text.len()));
+                let result = result.map(|bytes| (text.to_owned(), bytes));
                 let _ = reply.send(result);
             }
         }
@@ -196,9 +215,14 @@ impl ContextTask {
         if let Err(error) = add(&mut self.context) {
             let _ = self.shared.poison.set(error);
         }
-        let text = self.context.text()[before..].to_owned();
-        if !text.is_empty() {
-            self.event(Event::ContextText { context: self.id, text }).await;
+        self.unsealed_bytes += self.context.text().len() - before;
+        let mut sent = before;
+        while sent < self.context.text().len() {
+            let text = self.context.text();
+            let end = text.floor_char_boundary(sent.saturating_add(EVENT_TEXT_BYTES_MAX));
+            let piece = text[sent..end].to_owned();
+            sent = end;
+            self.event(Event::ContextText { context: self.id, text: piece }).await;
         }
     }
 
@@ -212,10 +236,46 @@ impl ContextTask {
             id: fork.child,
             model: self.model,
             context: self.context.clone(),
+            unsealed_bytes: self.unsealed_bytes,
             run: Arc::clone(&self.run),
             shared: fork.shared,
         };
-        child.spawn(fork.queue, false);
+        child.spawn(fork.queue, None);
+    }
+
+    /// Tokenizes what is pending. False if the context is poisoned, then or now.
+    async fn seal(&mut self) -> bool {
+        if self.shared.check().is_ok() {
+            let cost = self.unsealed_bytes;
+            if let Err(error) = self.tokenize(cost, |context| drop(context.seal())).await {
+                let _ = self.shared.poison.set(error);
+            }
+            self.unsealed_bytes = 0;
+        }
+        self.shared.check().is_ok()
+    }
+
+    /// Does something that tokenizes about `cost` bytes: here if they are few, else where it holds up no other run.
+    pub(crate) async fn tokenize<R: Send + 'static>(
+        &mut self,
+        cost: usize,
+        work: impl FnOnce(&mut Context) -> R + Send + 'static,
+    ) -> Result<R, Error> {
+        if cost <= TOKENIZED_INLINE_BYTES {
+            return Ok(work(&mut self.context));
+        }
+        let failed = |_| Error::unavailable("tokenizing failed inside the host");
+        let _place =
+            self.run.tokenizing.acquire().await.map_err(|_| Error::unavailable("the host is shutting down"))?;
+        let model = Arc::clone(self.context.model());
+        let mut context = std::mem::replace(&mut self.context, Context::new(model));
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut context);
+            (context, result)
+        });
+        let (context, result) = done.await.map_err(failed)?;
+        self.context = context;
+        Ok(result)
     }
 
     /// Tells of a step; waits while the reader is behind. False once the run is ending: it is lost then.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use sglhost_core::{Clock, RunId};
+use sglhost_core::{Clock, Error, RunId, limits};
 use sglhost_engine::Engine;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::error::RuntimeError;
 use crate::host::Host;
 use crate::interface::HostData;
 use crate::meter::Ticker;
+use crate::probe::{self, RunCost};
 use crate::program::{Loaded, Program, Registry};
 use crate::run::{CancelOnDrop, Run, RunRequest};
 use crate::supervise::{self, Sandbox};
@@ -70,6 +71,7 @@ impl Runtime {
             entropy,
             ticker,
             constraints: Arc::new(ConstraintCache::default()),
+            tokenizing: Arc::new(Semaphore::new(limits::TOKENIZING_MAX)),
             places: Arc::new(Semaphore::new(config.host_limits.concurrent_runs_max as usize)),
             stack_max_bytes: config.host_limits.stack_max_bytes,
         };
@@ -134,6 +136,14 @@ impl Runtime {
             supervise::NewRun { id, program: program.clone(), request, limits, events: sender, cancel: cancel.clone() };
         tokio::spawn(supervise::run(Arc::clone(&self.0.sandbox), run));
         Run { id, events, cancel: CancelOnDrop(cancel) }
+    }
+
+    /// What a run of the program costs besides its work. The program must end without calling a model.
+    ///
+    /// # Errors
+    /// What ended the program early.
+    pub async fn cost(&self, program: &Program, arguments: String) -> Result<RunCost, Error> {
+        probe::probe(&self.0.sandbox, program, self.0.config.run_limits.clone(), arguments).await
     }
 
     /// Runs that have a place now, torn down or not yet.

@@ -43,6 +43,8 @@ pub(crate) struct Sandbox {
     pub(crate) entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) ticker: Ticker,
     pub(crate) constraints: Arc<ConstraintCache>,
+    /// Long texts that are tokenized at once.
+    pub(crate) tokenizing: Arc<Semaphore>,
     /// Places in the pool. The pool would refuse; here a run waits.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) stack_max_bytes: usize,
@@ -73,8 +75,9 @@ pub(crate) async fn run(sandbox: Arc<Sandbox>, new: NewRun) {
 async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, Usage) {
     let NewRun { id, program, request, limits, events, cancel } = new;
     let started = Event::RunStarted { run: id, program: program.id().clone() };
+    // The channel is empty: this does not wait, and comes first even in a run that is cancelled by now.
+    let _ = events.send(started).await;
     let admitted = async {
-        events.send(started).await.map_err(|_| cancelled())?;
         check_arguments(program.description(), &request.arguments)?;
         request.defaults.validate()?;
         let place = Arc::clone(&sandbox.places).acquire_owned().await;
@@ -186,18 +189,18 @@ pub(crate) async fn describe(
 }
 
 /// What a store is made of.
-struct NewInstance {
-    id: RunId,
-    tenant: TenantId,
-    defaults: SamplingParams,
-    random: StdRng,
-    limits: RunLimits,
-    events: mpsc::Sender<Event>,
+pub(crate) struct NewInstance {
+    pub(crate) id: RunId,
+    pub(crate) tenant: TenantId,
+    pub(crate) defaults: SamplingParams,
+    pub(crate) random: StdRng,
+    pub(crate) limits: RunLimits,
+    pub(crate) events: mpsc::Sender<Event>,
 }
 
 impl NewInstance {
     /// A store with all its limits set, and the meter of its CPU time.
-    fn store(mut self, sandbox: &Sandbox) -> (Store<Host>, Arc<CpuMeter>) {
+    pub(crate) fn store(mut self, sandbox: &Sandbox) -> (Store<Host>, Arc<CpuMeter>) {
         let logs = Logs::new(self.events.clone(), self.limits.log_bytes_max);
         let wasi = wasi::context(&sandbox.clock, &mut self.random, &logs);
         let random = StdRng::from_rng(&mut self.random);
@@ -212,6 +215,7 @@ impl NewInstance {
             clock: Arc::clone(&sandbox.clock),
             ledger: Ledger::new(self.limits),
             constraints: Arc::clone(&sandbox.constraints),
+            tokenizing: Arc::clone(&sandbox.tokenizing),
             events: self.events,
         });
         let mut table = ResourceTable::new();
@@ -270,7 +274,7 @@ fn check_result(json: String, max: usize) -> Result<String, Error> {
 }
 
 /// Why the guest was ended, for whoever started the run.
-fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
+pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
     if let Some(BudgetSpent(error)) = error.downcast_ref() {
         return error.clone();
     }
@@ -285,7 +289,19 @@ fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
             "the run used its {stack_max_bytes} bytes of stack (stack_max_bytes); make the program recurse less, or run \
              the host with a higher stack_max_bytes"
         )),
-        Some(trap) => Error::new(ErrorCode::Trap, format!("the program trapped: {trap}")),
+        Some(trap) => {
+            let what = trap.to_string();
+            let what = what.trim_start_matches("wasm trap: ");
+            // Most languages keep a stack of their own at the bottom of the memory, and grow it downwards out of it.
+            let often = match trap {
+                Trap::MemoryOutOfBounds => " (deep recursion ends so in most languages: their stack left the memory)",
+                Trap::UnreachableCodeReached => {
+                    " (a panic or an abort ends so; its message is in the program's output)"
+                }
+                _ => "",
+            };
+            Error::new(ErrorCode::Trap, format!("the program trapped: {what}{often}"))
+        }
         None => Error::new(ErrorCode::Trap, format!("the program was stopped: {}", error.root_cause())),
     }
 }

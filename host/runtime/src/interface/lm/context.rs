@@ -136,7 +136,8 @@ impl<T: Send> HostContextWithStore<T> for HostData {
 
     async fn text(accessor: &Accessor<T, Self>, context: Context) -> Answer<String> {
         let (_, queue) = queue_of(accessor, &context)?;
-        Ok(ask(&queue, |reply| Operation::Text { reply }).await.map_err(Into::into))
+        let answer = ask(&queue, |reply| Operation::Text { reply }).await;
+        Ok(answer.map(|(text, _held)| text).map_err(Into::into))
     }
 }
 

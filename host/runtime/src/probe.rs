@@ -1,0 +1,56 @@
+//! What a run costs besides its work, step by step: for the benchmark in `tests/perf`.
+
+use std::time::Duration;
+
+use sglhost_core::limits::RunLimits;
+use sglhost_core::{Error, RunId, SamplingParams, TenantId};
+use tokio::sync::mpsc;
+
+use crate::program::Program;
+use crate::runtime::random;
+use crate::supervise::{NewInstance, Sandbox, end_of};
+
+/// The steps of one run.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RunCost {
+    /// From nothing to an instance: the store, its limits, the pooled memory.
+    pub instantiate: Duration,
+    /// The program's export, with whatever it calls.
+    pub call: Duration,
+    /// Giving all of it back.
+    pub teardown: Duration,
+}
+
+/// Runs a program as a run does, without events and without a place of its own, and times the steps.
+pub(crate) async fn probe(
+    sandbox: &Sandbox,
+    program: &Program,
+    limits: RunLimits,
+    arguments: String,
+) -> Result<RunCost, Error> {
+    // Nobody reads; there is room for what a program that calls no model has to tell.
+    let (events, _unread) = mpsc::channel(16);
+    let stack = sandbox.stack_max_bytes;
+    let start = sandbox.clock.monotonic();
+    let ticking = sandbox.ticker.activate();
+    let instance = NewInstance {
+        id: RunId(0),
+        tenant: TenantId::local(),
+        defaults: SamplingParams::default(),
+        random: random(Some(0), &*sandbox.entropy),
+        limits,
+        events,
+    };
+    let (mut store, meter) = instance.store(sandbox);
+    let program = meter.charge(program.pre().instantiate_async(&mut store)).await.map_err(|e| end_of(&e, stack))?;
+    let instantiated = sandbox.clock.monotonic();
+    let call = store.run_concurrent(async |accessor| program.call_run_program(accessor, arguments).await);
+    let result = meter.charge(call).await.and_then(|result| result).map_err(|error| end_of(&error, stack))?;
+    let called = sandbox.clock.monotonic();
+    store.data().run.stop.cancel();
+    drop((store, ticking));
+    let torn_down = sandbox.clock.monotonic();
+    result.map_err(Error::from)?;
+    Ok(RunCost { instantiate: instantiated - start, call: called - instantiated, teardown: torn_down - called })
+}

@@ -1,0 +1,181 @@
+//! Programs that take without end. Each ends when the host says so: by an error that it returns, or not at all.
+
+use std::hint::black_box;
+
+use crate::sgl::program::lm::{Constraint, Context, Options};
+use crate::sgl::program::run;
+use crate::sgl::program::types::Error;
+
+pub(crate) async fn run(attack: &str) -> Result<String, Error> {
+    match attack {
+        "loop" => loop {
+            black_box(());
+        },
+        "memory" => memory(),
+        "recursion" => Ok(recursion(black_box(0)).to_string()),
+        "recursion-in-memory" => Ok(recursion_in_memory(0).to_string()),
+        "panic" => panic!("on purpose"),
+        "contexts" => contexts(),
+        "forks" => forks(),
+        "dropped-contexts" => dropped_contexts(),
+        "calls" => calls(),
+        "operations" => operations(),
+        "dropped-forks" => dropped_forks(),
+        "handles" => handles(),
+        "text" => text(),
+        "emit" => emit().await,
+        "emit-unawaited" => emit_unawaited().await,
+        "tokens" => tokens().await,
+        "wait" => wait().await,
+        "scores" => scores().await,
+        "constraints" => constraints().await,
+        "result" => Ok(format!("\"{}\"", "x".repeat(2 << 20))),
+        "not-json" => Ok("{".to_owned()),
+        "error" => Err(Error { code: "odd".to_owned(), message: "of its own".to_owned(), retryable: false }),
+        _ => Err(Error { code: "invalid".to_owned(), message: format!("no attack {attack}"), retryable: false }),
+    }
+}
+
+fn memory() -> ! {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    loop {
+        held.push(black_box(vec![1; 1 << 20]));
+    }
+}
+
+/// Frames of the machine's stack alone.
+fn recursion(depth: u64) -> u64 {
+    if depth == u64::MAX { 1 } else { recursion(depth + 1).rotate_left(7) ^ depth }
+}
+
+/// Frames in the guest's own stack, which lies in its memory.
+#[expect(unconditional_recursion, reason = "that is the harm")]
+fn recursion_in_memory(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    black_box(recursion_in_memory(black_box(depth + 1))) + frame[0]
+}
+
+fn contexts() -> Result<String, Error> {
+    let mut held = Vec::new();
+    loop {
+        held.push(Context::create(None)?);
+    }
+}
+
+/// Never more than one is open, but each has to be told of, and the program leaves the host no time for that.
+fn dropped_contexts() -> Result<String, Error> {
+    loop {
+        drop(Context::create(None)?);
+    }
+}
+
+fn forks() -> Result<String, Error> {
+    let mut held = vec![Context::create(None)?];
+    loop {
+        held.push(held[held.len() - 1].fork()?);
+    }
+}
+
+fn calls() -> Result<String, Error> {
+    let mut held = Vec::new();
+    let context = Context::create(None)?;
+    context.append("stall")?;
+    loop {
+        held.push(context.generate(&Options::new())?);
+    }
+}
+
+fn operations() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    context.append("stall")?;
+    let _call = context.generate(&Options::new())?;
+    loop {
+        context.append("x")?;
+    }
+}
+
+/// No more than two contexts are ever open, and yet each fork has to be remembered until its parent comes to it.
+fn dropped_forks() -> Result<String, Error> {
+    let mut context = Context::create(None)?;
+    context.append("stall")?;
+    let _call = context.generate(&Options::new())?;
+    loop {
+        context = context.fork()?;
+    }
+}
+
+/// What is wrong with options is told by the call that uses them: the program asks one now and then.
+fn handles() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    let mut held = Vec::new();
+    loop {
+        let options = Options::new();
+        let call = context.generate(&options)?;
+        call.cancel();
+        held.push((options, call));
+    }
+}
+
+fn text() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    let text = "x".repeat(1 << 20);
+    loop {
+        context.append(&text)?;
+    }
+}
+
+async fn emit() -> Result<String, Error> {
+    let data = "x".repeat(64 << 10);
+    loop {
+        run::emit("noise".to_owned(), data.clone()).await?;
+    }
+}
+
+async fn emit_unawaited() -> Result<String, Error> {
+    let mut pending = Vec::new();
+    loop {
+        let mut emit = Box::pin(run::emit("noise".to_owned(), String::new()));
+        // Polled once, so that it is under way.
+        let state = std::future::poll_fn(|context| std::task::Poll::Ready(emit.as_mut().poll(context))).await;
+        match state {
+            std::task::Poll::Ready(result) => result?,
+            std::task::Poll::Pending => pending.push(emit),
+        }
+    }
+}
+
+async fn tokens() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    loop {
+        context.append("more and more text")?;
+        context.generate(&Options::new())?.finished().await?;
+    }
+}
+
+async fn wait() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    context.append("stall")?;
+    let outcome = context.generate(&Options::new())?.finished().await?;
+    Ok(crate::json(&outcome.text()))
+}
+
+async fn scores() -> Result<String, Error> {
+    let context = Context::create(None)?;
+    context.append("stall")?;
+    let mut pending = Vec::new();
+    loop {
+        let mut score = Box::pin(context.score("x".to_owned()));
+        let state = std::future::poll_fn(|task| std::task::Poll::Ready(score.as_mut().poll(task))).await;
+        match state {
+            std::task::Poll::Ready(result) => drop(result?),
+            std::task::Poll::Pending => pending.push(score),
+        }
+    }
+}
+
+async fn constraints() -> Result<String, Error> {
+    let mut held = Vec::new();
+    loop {
+        held.push(Constraint::regex("[a-z]+".to_owned()).await?);
+    }
+}

@@ -1,0 +1,154 @@
+//! Each attack ends with its exact error, while a neighbour answers and one that began before it goes on after it.
+
+use std::fs;
+use std::time::Duration;
+
+use sglhost_core::Event;
+use sglhost_core::limits::RunLimits;
+use tokio::sync::Mutex;
+
+use crate::host::{Host, finish, limits};
+
+/// One at a time: memory is measured.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Runs `attack` beside neighbours and compares the beginning of its error.
+async fn check_with(attack: &str, limits: RunLimits, expect: &str) {
+    let _alone = ALONE.lock().await;
+    let host = Host::new().await;
+    let waiting = host.start("gate");
+    let attacker = tokio::spawn(finish(host.start_with(attack, limits, None)));
+    loop {
+        assert_eq!(host.result("answer").await, "\"<13>\"", "a neighbour of {attack}");
+        if attacker.is_finished() {
+            break;
+        }
+    }
+    let end = attacker.await.unwrap();
+    let error = end.result.unwrap_err().to_string();
+    assert!(error.starts_with(expect), "{attack} ended with {error:?}, not {expect:?}");
+    host.engine.open_gate();
+    assert_eq!(finish(waiting).await.result, Ok("\"<4>\"".to_owned()), "a neighbour from before {attack}");
+    host.settle().await;
+    assert_eq!(host.result("answer").await, "\"<13>\"", "a run after {attack}");
+}
+
+async fn check(attack: &str, expect: &str) {
+    check_with(attack, limits(), expect).await;
+}
+
+const MULTI: usize = 2;
+
+macro_rules! attacks {
+    ($($name:ident: $attack:literal => $expect:literal;)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            check($attack, $expect).await;
+        })*
+    };
+}
+
+attacks! {
+    looping: "loop" => "limit-exceeded: the run used its 0.3 s of CPU time (cpu_budget); make the program do less between \
+        its calls, or run with a higher cpu_budget";
+    eating_memory: "memory" => "limit-exceeded: the run needs ";
+    recursing: "recursion" => "limit-exceeded: the run used its 1048576 bytes of stack (stack_max_bytes); make the program \
+        recurse less, or run the host with a higher stack_max_bytes";
+    opening_contexts: "contexts" => "limit-exceeded: the run has 20 contexts open, as many as it may (contexts_max); drop \
+        some before opening more, or run with a higher contexts_max";
+    forking: "forks" => "limit-exceeded: the run has 20 contexts open, as many as it may (contexts_max)";
+    starting_calls: "calls" => "limit-exceeded: the run has 30 calls pending, as many as it may (pending_calls_max); wait \
+        for some to finish before starting more, or run with a higher pending_calls_max";
+    starting_scores: "scores" => "limit-exceeded: the run has 30 calls pending, as many as it may (pending_calls_max)";
+    queueing: "operations" => "limit-exceeded: the run has 500 operations queued on its contexts, as many as it may \
+        (queued_operations_max)";
+    forking_and_dropping: "dropped-forks" => "limit-exceeded: the run has 500 operations queued on its contexts, as many \
+        as it may (queued_operations_max)";
+    opening_and_dropping: "dropped-contexts" => "limit-exceeded: the run ";
+    holding: "handles" => "limit-exceeded: the run holds 200 options, constraints, calls, outcomes and images, as many as \
+        it may (handles_max); drop some before making more, or run with a higher handles_max";
+    constraining: "constraints" => "limit-exceeded: the run holds 200 options, constraints,";
+    appending: "text" => "limit-exceeded: 1048576 bytes more would pass the 8388608 bytes of text, options and results \
+        that the host keeps for a run (held_bytes_max)";
+    emitting: "emit" => "limit-exceeded: emitting 65541 bytes more than the 983115 so far passes the 1048576 bytes that a \
+        run may emit (emitted_bytes_max); emit less, or run with a higher emitted_bytes_max";
+    spending_tokens: "tokens" => "limit-exceeded: the call needs up to ";
+    returning_much: "result" => "limit-exceeded: the program's result has 2097154 bytes and may have 1048576 \
+        (result_bytes_max)";
+    returning_nonsense: "not-json" => "invalid: the program's result is not JSON: ";
+    returning_an_error: "error" => "invalid: odd: of its own";
+    panicking: "panic" => "trap: the program trapped: wasm `unreachable` instruction executed (a panic or an abort ends so";
+    recursing_in_memory: "recursion-in-memory" => "trap: the program trapped: out of bounds memory access (deep recursion \
+        ends so in most languages";
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_for_ever() {
+    let limits = RunLimits { wall_deadline: Duration::from_millis(200), ..limits() };
+    let expect = "deadline-exceeded: the run took longer than its 0.2 s (wall_deadline); ask less of it, or run with a \
+        higher wall_deadline";
+    check_with("wait", limits.clone(), expect).await;
+    // A guest that spins does not keep the clock from being looked at.
+    let spins = RunLimits { cpu_budget: Duration::from_secs(1000), ..limits };
+    check_with("loop", spins, expect).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_looping_runs_share_the_machine() {
+    let _alone = ALONE.lock().await;
+    let host = Host::new().await;
+    let spinning: Vec<_> = (0..3 * MULTI).map(|_| host.start("loop")).collect();
+    assert_eq!(host.result("answer").await, "\"<13>\"");
+    for run in spinning {
+        let error = finish(run).await.result.unwrap_err();
+        assert!(error.message.starts_with("the run used its 0.3 s of CPU time"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn emitting_to_a_slow_reader_waits() {
+    let _alone = ALONE.lock().await;
+    let host = Host::new().await;
+    let mut run = host.start("emit-unawaited");
+    // Read nothing until the guest has as many pieces pending as it may; then its error comes after those.
+    while run.events.len() < 8 {
+        tokio::task::yield_now().await;
+    }
+    let mut emitted = 0;
+    let result = loop {
+        match run.events.recv().await.unwrap() {
+            Event::Emit { .. } => emitted += 1,
+            Event::RunFinished { result, .. } => break result,
+            _ => {}
+        }
+    };
+    // With a reader that keeps up, it is the CPU budget that ends it.
+    let error = result.unwrap_err().message;
+    let expected = ["the run has 30 calls pending", "the run used its 0.3 s of CPU time"];
+    assert!(expected.iter().any(|expected| error.starts_with(expected)), "{error} after {emitted}");
+}
+
+/// Resident bytes of this process.
+fn resident_bytes() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_back_after() {
+    let _alone = ALONE.lock().await;
+    let host = Host::new().await;
+    let attacks = ["memory", "contexts", "forks", "calls", "operations", "text", "emit", "recursion", "handles"];
+    // The first round brings what stays: the pool's warm slots, the allocator's arenas.
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        for attack in attacks {
+            host.run(attack).await.result.unwrap_err();
+        }
+        host.settle().await;
+        rounds.push(resident_bytes());
+    }
+    // The attacks took 32 MiB and 8 MiB at a time, and more in sum with each round.
+    let growth = rounds[3].saturating_sub(rounds[0]);
+    assert!(growth < 16 << 20, "resident bytes after each round: {rounds:?}");
+}

@@ -1,0 +1,129 @@
+//! A host with small limits, a scripted engine and the program of attacks.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sglhost_core::limits::{HostLimits, RunLimits};
+use sglhost_core::{Error, Event, SamplingParams, TenantId};
+use sglhost_engine::SystemClock;
+use sglhost_runtime::{Program, Run, RunRequest, Runtime, RuntimeConfig};
+use sglhost_tests::guests;
+use sglhost_tests::scripted::ScriptedEngine;
+
+/// What the attacks run into; the wall-clock deadline is there only so that a broken host fails the test.
+pub(crate) fn limits() -> RunLimits {
+    RunLimits {
+        memory_max_bytes: 32 << 20,
+        cpu_budget: Duration::from_millis(300),
+        wall_deadline: Duration::from_secs(120),
+        contexts_max: 20,
+        pending_calls_max: 30,
+        queued_operations_max: 500,
+        handles_max: 200,
+        held_bytes_max: 8 << 20,
+        tokens_max: 10_000,
+        emitted_bytes_max: 1 << 20,
+        result_bytes_max: 1 << 20,
+        ..RunLimits::default()
+    }
+}
+
+/// A host under attack.
+pub(crate) struct Host {
+    pub(crate) runtime: Runtime,
+    pub(crate) engine: Arc<ScriptedEngine>,
+    pub(crate) attacks: Program,
+}
+
+/// How a run ended, and all that happened in it.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) events: Vec<Event>,
+    pub(crate) result: Result<String, Error>,
+}
+
+impl Host {
+    pub(crate) async fn new() -> Self {
+        let engine = ScriptedEngine::new();
+        let runtime = runtime(&engine);
+        let attacks = runtime.load(&component()).await.unwrap();
+        Self { runtime, engine, attacks }
+    }
+
+    pub(crate) fn start(&self, attack: &str) -> Run {
+        self.start_with(attack, limits(), None)
+    }
+
+    pub(crate) fn start_with(&self, attack: &str, limits: RunLimits, seed: Option<u64>) -> Run {
+        let request = RunRequest {
+            tenant: TenantId::local(),
+            arguments: serde_json::json!({ "attack": attack }).to_string(),
+            defaults: SamplingParams::default(),
+            limits: Some(limits),
+            seed,
+        };
+        self.runtime.start(&self.attacks, request)
+    }
+
+    pub(crate) async fn run(&self, attack: &str) -> End {
+        finish(self.start(attack)).await
+    }
+
+    /// Runs it and gives its result, which must be there.
+    pub(crate) async fn result(&self, attack: &str) -> String {
+        self.run(attack).await.result.unwrap_or_else(|error| panic!("{attack}: {error}"))
+    }
+
+    /// Waits until every run is torn down and no call is left.
+    pub(crate) async fn settle(&self) {
+        while self.runtime.live_runs() > 0 || self.engine.active() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A runtime of eight places on a scripted engine.
+pub(crate) fn runtime(engine: &Arc<ScriptedEngine>) -> Runtime {
+    let entropy = AtomicU64::new(1);
+    let host_limits = HostLimits { concurrent_runs_max: 8, events_buffered_max: 8, ..HostLimits::default() };
+    let config = RuntimeConfig {
+        run_limits: limits(),
+        host_limits,
+        compile_cache: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")),
+    };
+    let engine: Arc<ScriptedEngine> = Arc::clone(engine);
+    let entropy = Arc::new(move || entropy.fetch_add(1, Ordering::Relaxed));
+    Runtime::new(config, engine, Arc::new(SystemClock::default()), entropy).unwrap()
+}
+
+pub(crate) fn component() -> Vec<u8> {
+    guests::component("tests/attacks/guests", "attacks")
+}
+
+/// Reads a run's events to the end, and checks what holds for every run.
+pub(crate) async fn finish(mut run: Run) -> End {
+    let mut events = Vec::new();
+    while let Some(event) = run.events.recv().await {
+        events.push(event);
+    }
+    assert!(matches!(events.first(), Some(Event::RunStarted { .. })), "{events:?}");
+    let ends = events.iter().filter(|event| matches!(event, Event::RunFinished { .. })).count();
+    assert_eq!(ends, 1, "exactly one run.finished");
+    let (mut started, mut ended) = (Vec::new(), Vec::new());
+    for event in &events {
+        match event {
+            Event::CallStarted { call, .. } => started.push(*call),
+            Event::CallFinished { call, .. } | Event::CallFailed { call, .. } => ended.push(*call),
+            _ => {}
+        }
+    }
+    started.sort_unstable();
+    ended.sort_unstable();
+    assert_eq!(started, ended, "every call that started ended, once");
+    match events.last() {
+        Some(Event::RunFinished { result, .. }) => End { result: result.clone(), events },
+        other => panic!("the last event is {other:?}"),
+    }
+}
