@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sglhost_core::limits::{HostLimits, RunLimits};
-use sglhost_core::{Error, Event, SamplingParams, TenantId};
+use sglhost_core::{Clock, Error, Event, SamplingParams, TenantId};
 use sglhost_engine::SystemClock;
-use sglhost_runtime::{Program, Run, RunRequest, Runtime, RuntimeConfig};
+use sglhost_runtime::{Program, Run, RunRequest, Runtime, RuntimeConfig, RuntimeError};
 use sglhost_tests::guests;
 use sglhost_tests::scripted::ScriptedEngine;
 
@@ -84,18 +84,35 @@ impl Host {
     }
 }
 
+/// The time by the wall clock, for guests.
+pub(crate) const WALL: Duration = Duration::from_secs(1_000_000);
+
+/// Time goes on as the machine's does; the wall clock stands.
+struct TestClock(SystemClock);
+
+impl Clock for TestClock {
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn wall(&self) -> Duration {
+        WALL
+    }
+}
+
 /// A runtime of eight places on a scripted engine.
 pub(crate) fn runtime(engine: &Arc<ScriptedEngine>) -> Runtime {
+    runtime_at(engine, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).unwrap()
+}
+
+/// The same, with a place for compiled programs.
+pub(crate) fn runtime_at(engine: &Arc<ScriptedEngine>, compile_cache: &Path) -> Result<Runtime, RuntimeError> {
     let entropy = AtomicU64::new(1);
     let host_limits = HostLimits { concurrent_runs_max: 8, events_buffered_max: 8, ..HostLimits::default() };
-    let config = RuntimeConfig {
-        run_limits: limits(),
-        host_limits,
-        compile_cache: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")),
-    };
+    let config = RuntimeConfig { run_limits: limits(), host_limits, compile_cache: Some(compile_cache.to_owned()) };
     let engine: Arc<ScriptedEngine> = Arc::clone(engine);
     let entropy = Arc::new(move || entropy.fetch_add(1, Ordering::Relaxed));
-    Runtime::new(config, engine, Arc::new(SystemClock::default()), entropy).unwrap()
+    Runtime::new(config, engine, Arc::new(TestClock(SystemClock::default())), entropy)
 }
 
 pub(crate) fn component() -> Vec<u8> {

@@ -1,8 +1,11 @@
 //! What can be loaded, and what cannot.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use sglhost_tests::scripted::ScriptedEngine;
 
-use crate::host::{component, runtime};
+use crate::host::{component, runtime, runtime_at};
 
 const CORE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -52,4 +55,53 @@ async fn many_loads_at_once_are_one_program() {
     for load in loads {
         assert_eq!(load.await.unwrap(), *first.id());
     }
+}
+
+/// An empty folder for this test alone.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+/// The files in the one folder in `root`, by name.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let inner = fs::read_dir(root).unwrap().next().unwrap().unwrap().path();
+    let mut files: Vec<PathBuf> = fs::read_dir(inner).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compiled_programs_outlive_the_process() {
+    let root = folder("compile-cache");
+    let load = async || {
+        let runtime = runtime_at(&ScriptedEngine::new(), &root).unwrap();
+        runtime.load(&component()).await.unwrap();
+    };
+    load().await;
+    let [artifact, digest] = &files(&root)[..] else { panic!("{:?}", files(&root)) };
+    let modified = || fs::metadata(artifact).unwrap().modified().unwrap();
+    let first = modified();
+    load().await;
+    assert_eq!(modified(), first, "loaded, not compiled");
+    // One that is cut short is not run, but made again.
+    let content = fs::read(artifact).unwrap();
+    fs::write(artifact, &content[..content.len() / 2]).unwrap();
+    load().await;
+    assert_eq!(fs::read(artifact).unwrap().len(), content.len());
+    assert_eq!(fs::read(digest).unwrap().len(), 64);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let root = folder("shared-cache");
+    drop(runtime_at(&ScriptedEngine::new(), &root).unwrap());
+    let inner = fs::read_dir(&root).unwrap().next().unwrap().unwrap().path();
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = runtime_at(&ScriptedEngine::new(), &root).unwrap_err().to_string();
+    assert!(error.contains("others may write to it"), "{error}");
 }

@@ -7,3 +7,4 @@ mod callers;
 mod harm;
 mod host;
 mod loading;
+mod wasi;
