@@ -116,10 +116,9 @@ impl OpeningModel {
 fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Result<ServedModel, Failure> {
     let path = config.reference.locate(store, interrupt)?;
     let name = config.reference.short_name();
-    let cannot = |reason: String| Failure::Model { name: name.clone(), reason };
     let default = OpenOptions::default();
     let options = OpenOptions {
-        name: Some(name.clone()),
+        name: Some(name),
         kv_slots: config.kv_tokens.unwrap_or(default.kv_slots),
         chat_template: config.chat_template.clone(),
         ..default
@@ -128,7 +127,7 @@ fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Resu
         DeviceChoice::Cpu => {
             let default = CpuConfig::default();
             let device = CpuDevice::new(CpuConfig { threads: config.threads.unwrap_or(default.threads), ..default });
-            sglhost_model::open(&path, device, &options).map_err(|error| cannot(error.to_string()))?
+            sglhost_model::open(&path, device, &options).map_err(|error| Failure::Model(error.to_string()))?
         }
     };
     Ok(ServedModel { runner: opened.runner, tokenizer: opened.tokenizer, roles: opened.roles })

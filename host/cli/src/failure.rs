@@ -26,14 +26,9 @@ pub(crate) enum Failure {
     /// A model is not there or could not be fetched.
     #[error(transparent)]
     ModelStore(#[from] ModelStoreError),
-    /// A model that is there cannot be served.
-    #[error("the model {name} cannot be served: {reason}")]
-    Model {
-        /// As the user named it.
-        name: String,
-        /// From the model's files or the device.
-        reason: String,
-    },
+    /// A model that is there cannot be served; the reason names its file.
+    #[error("the model cannot be served: {0}")]
+    Model(String),
     /// A program that is one could not be loaded.
     #[error("{path} cannot be loaded: {reason}")]
     Load {

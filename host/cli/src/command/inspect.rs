@@ -83,7 +83,9 @@ pub(crate) fn summary(parameter: &Parameter) -> String {
         note(format!("[one of: {}]", choices.join(", ")));
     }
     match &parameter.default {
-        Some(default) if !default.is_null() => note(format!("[default: {default}]")),
+        Some(default) if !default.is_null() && default != &serde_json::Value::Bool(false) => {
+            note(format!("[default: {default}]"))
+        }
         _ if parameter.required => note("[required]".to_owned()),
         _ => {}
     }

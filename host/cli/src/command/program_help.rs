@@ -52,11 +52,12 @@ fn with_parameters(mut run: Command, name: &str, about: &str, parameters: &Param
             _ => argument.value_name(parameter.value_name()),
         });
     }
+    let usual = run.get_after_help().map(ToString::to_string).unwrap_or_default();
     if parameters.iter().next().is_none() {
-        run = run.after_help(format!("{name} takes no arguments of its own."));
+        run = run.after_help(format!("{name} takes no arguments of its own.\n\n{usual}"));
     } else if !hidden.is_empty() {
         run = run.after_help(format!(
-            "{name} also takes {}; the host has options of these names, so write them after `--`.",
+            "{name} also takes {}, which the host has options of the same name for: write them after `--`.\n\n{usual}",
             hidden.join(", ")
         ));
     }

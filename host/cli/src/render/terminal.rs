@@ -48,6 +48,10 @@ impl<O: Write, E: Write> Terminal<O, E> {
             Event::Log { stream: LogStream::Stdout | LogStream::Stderr, text } => {
                 self.message(text.trim_end_matches('\n'))
             }
+            Event::RunFinished { result: Ok(result), .. } if result != "null" => {
+                self.piece(&Piece { tone: Tone::Label, text: "result".to_owned() })?;
+                self.line(result)
+            }
             Event::RunFinished { .. } => self.end_line(),
             _ => Ok(()),
         }
