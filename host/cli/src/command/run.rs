@@ -48,8 +48,8 @@ pub(crate) struct Ready {
     pub(crate) program: Program,
     /// Of one run; a batch has its own.
     arguments: Map<String, Value>,
-    /// How long it took.
-    pub(crate) startup: Duration,
+    /// How long it took, if nothing was fetched.
+    pub(crate) startup: Option<Duration>,
 }
 
 async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Interrupt) -> Result<Ready, Failure> {
@@ -70,8 +70,7 @@ async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Inte
     let late = early.is_none();
     let model = early.unwrap_or_else(open).opened().await?;
     house.serve(model)?;
-    // A download is no part of starting up: what is told is what the next start will take.
-    let startup = if late { Duration::ZERO } else { house.clock.monotonic() };
+    let startup = (!late).then(|| house.clock.monotonic());
     Ok(Ready { house, program, arguments, startup })
 }
 

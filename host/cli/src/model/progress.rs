@@ -26,9 +26,9 @@ impl Progress {
 
     /// The same without a line where there is no terminal: for what takes a moment at most.
     pub(crate) fn quiet(label: &str, total_bytes: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr_with_hz(15));
+        let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
-            "{msg} {bar:28.cyan/dim} {decimal_bytes:>9}/{decimal_total_bytes} {decimal_bytes_per_sec:>12} {eta:>4}",
+            "{msg} {bar:28.cyan/dim} {decimal_bytes:>9} / {decimal_total_bytes} {decimal_bytes_per_sec:>12}",
         );
         // A template that does not parse is this file's mistake and costs the user only the bar's looks.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));

@@ -147,6 +147,13 @@ impl Staging {
     }
 }
 
+impl Drop for Staging {
+    /// An empty folder has nothing to go on with; one with files in it is left, as is one that cannot be removed.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 /// Bytes of a file, or of all files below a folder. What cannot be read counts nothing: this is for a progress bar and
 /// for people.
 pub(crate) fn total_bytes(path: &Path) -> u64 {

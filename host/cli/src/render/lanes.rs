@@ -1,9 +1,10 @@
 //! Several contexts that grow at once, told as one text that can be read.
 //!
 //! One context is *in front*: what it gains is shown at once. All others gather what they gain. The front stays while
-//! its context has a call under way; then, when another's call has something to show, it passes to the first of those in
-//! the order of opening: that one's text so far comes as a labelled block, which goes on live. So something always
-//! streams, no two contexts are ever mixed within a call, and a program with one context reads without a single label.
+//! its context has a call under way; then, when another's call has something to show, it passes on: to those that are
+//! over before those that go on, in the order of opening. That one's text so far comes as a labelled block, which goes on
+//! live. So something always streams, no two contexts are ever mixed within a call, and a program with one context reads
+//! without a single label.
 //!
 //! What is left at the end is shown too, but for what a fork that was told gained after its last call: nothing came of
 //! that, and it is mostly the end of a message.
@@ -119,7 +120,10 @@ impl Lanes {
         }
         let under_way = |lane: &Lane| lane.calls_under_way > 0;
         while !self.front.and_then(|front| self.lanes.get(&front)).is_some_and(under_way) {
-            let Some(next) = self.lanes.iter().find(|(_, lane)| lane.waits).map(|(next, _)| *next) else { return };
+            // What is over is told first: a context that goes on may well go on from it.
+            let waiting = self.lanes.iter().filter(|(_, lane)| lane.waits);
+            let next = waiting.min_by_key(|(context, lane)| (under_way(lane), **context)).map(|(context, _)| *context);
+            let Some(next) = next else { return };
             self.bring_to_front(next, shown);
         }
     }
@@ -213,6 +217,10 @@ mod tests {
         check(
             &["o0", "o1<0", "s1", "o2<0", "s2", "d1 x", "d2 y", "f2", "d1 x", "f1", "end"],
             "|||||[fork 1]X|||X||[fork 2]Y|",
+        );
+        check(
+            &["o0", "o1<0", "s1", "o2<0", "s2", "d1 x", "d2 y", "f2", "f1", "t0 sum", "s0", "d0 z", "f0", "end"],
+            "|||||[fork 1]X||||||[fork 2]Y[main]sumZ|||",
         );
     }
 

@@ -40,8 +40,9 @@ pub(crate) struct Stats {
     pub(crate) timeline: Timeline,
     /// From the start of the (first) run to the end of the (last) one.
     pub(crate) wall: Duration,
-    /// Before the run: opening the model and compiling the program, side by side.
-    pub(crate) startup: Duration,
+    /// Before the run: opening the model and compiling the program, side by side. None if the model was fetched first,
+    /// which says nothing about the next start.
+    pub(crate) startup: Option<Duration>,
 }
 
 impl Stats {
@@ -73,8 +74,11 @@ impl fmt::Display for Stats {
         if let Some(rate) = self.tokens_per_second() {
             writeln!(f, "tokens per second    {rate:.1}")?;
         }
-        writeln!(f, "wall time            {}", display_duration(self.wall))?;
-        write!(f, "startup              {}", display_duration(self.startup))
+        write!(f, "wall time            {}", display_duration(self.wall))?;
+        if let Some(startup) = self.startup {
+            write!(f, "\nstartup              {}", display_duration(startup))?;
+        }
+        Ok(())
     }
 }
 
@@ -97,7 +101,7 @@ mod tests {
             usage,
             timeline,
             wall: Duration::from_millis(1300),
-            startup: Duration::from_millis(90),
+            startup: Some(Duration::from_millis(90)),
         };
         let expect = "\
 prompt tokens        31 (8 cached)
