@@ -37,7 +37,7 @@ async fn check(attack: &str, expect: &str) {
     check_with(attack, limits(), expect).await;
 }
 
-const MULTI: usize = 2;
+const WORKERS: usize = 2;
 
 macro_rules! attacks {
     ($($name:ident: $attack:literal => $expect:literal;)*) => {
@@ -97,7 +97,7 @@ async fn waiting_for_ever() {
 async fn many_looping_runs_share_the_machine() {
     let _alone = ALONE.lock().await;
     let host = Host::new().await;
-    let spinning: Vec<_> = (0..3 * MULTI).map(|_| host.start("loop")).collect();
+    let spinning: Vec<_> = (0..3 * WORKERS).map(|_| host.start("loop")).collect();
     assert_eq!(host.result("answer").await, "\"<13>\"");
     for run in spinning {
         let error = finish(run).await.result.unwrap_err();

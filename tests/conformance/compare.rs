@@ -1,12 +1,18 @@
-//! One pass of a model over all golden cases, and the distances between what it computes and what transformers did.
+//! Passes of models over all golden cases, and the distances between what they compute and what transformers did.
+
+use std::sync::OnceLock;
+
+use sglhost_device::DType;
 
 use crate::{
+    compute,
     golden::{Case, smollm2},
-    model::{Model, Sequence},
+    model::{self, Model, Sequence},
+    unquantized,
 };
 
 /// Tokens of one forward pass here; keeps the logits of all its rows at 12 MB.
-pub(crate) const CHUNK: usize = 64;
+const CHUNK: usize = 64;
 
 /// What a model computed at the places that a golden case holds.
 #[derive(Default)]
@@ -36,7 +42,9 @@ impl Measured {
             self.top = case.top.iter().map(|(id, _)| logits[*id as usize]).collect();
         }
         let output = position - case.last();
-        if output.is_multiple_of(golden.distribution_every) && output / golden.distribution_every < case.distributions.len() {
+        if output.is_multiple_of(golden.distribution_every)
+            && output / golden.distribution_every < case.distributions.len()
+        {
             let logprob = log_softmax(logits);
             let recorded = &case.distributions[output / golden.distribution_every];
             self.distributions.push(recorded.iter().map(|(id, _)| logprob(*id)).collect());
@@ -49,22 +57,67 @@ impl Measured {
 
 /// Runs `model` over every case.
 pub(crate) fn measure_all(model: &mut Model) -> Vec<Measured> {
-    smollm2().cases.iter().map(|case| measure(model, case)).collect()
+    let vocabulary = model.vocabulary();
+    let mut all = Vec::new();
+    for case in &smollm2().cases {
+        let tokens = case.tokens();
+        let mut measured = Measured::default();
+        let mut sequence = Sequence::default();
+        for chunk in tokens.chunks(CHUNK) {
+            let start = sequence.len();
+            let logits = model.extend(&mut sequence, chunk);
+            for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
+                measured.add(case, &tokens, start + row, logits);
+            }
+        }
+        all.push(measured);
+    }
+    all
 }
 
-fn measure(model: &mut Model, case: &Case) -> Measured {
-    let tokens = case.tokens();
-    let vocabulary = model.vocabulary();
-    let mut measured = Measured::default();
-    let mut sequence = Sequence::default();
-    for chunk in tokens.chunks(CHUNK) {
-        let start = sequence.len();
-        let logits = model.extend(&mut sequence, chunk);
-        for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
-            measured.add(case, &tokens, start + row, logits);
+/// The F32 folder and the model as it is served, side by side over every case.
+pub(crate) struct SideBySide {
+    /// Of the F32 folder.
+    pub(crate) exact: Vec<Measured>,
+    /// Of the GGUF file with quantized activations.
+    pub(crate) served: Vec<Measured>,
+    /// Of the served distributions from the exact ones, the mean over all positions, in nats.
+    pub(crate) mean_divergence: f64,
+    /// How many positions that are.
+    pub(crate) positions: usize,
+}
+
+/// Computed by the first test that asks, which must hold the [`compute::turn`].
+pub(crate) fn side_by_side() -> &'static SideBySide {
+    static RESULT: OnceLock<SideBySide> = OnceLock::new();
+    RESULT.get_or_init(|| {
+        let (mut exact, mut served) =
+            (model::open(unquantized::folder(), compute::exact(), DType::F32), model::served());
+        let vocabulary = exact.vocabulary();
+        let mut result = SideBySide { exact: Vec::new(), served: Vec::new(), mean_divergence: 0.0, positions: 0 };
+        let mut divergences = 0.0;
+        for case in &smollm2().cases {
+            let tokens = case.tokens();
+            let (mut exact_measured, mut served_measured) = (Measured::default(), Measured::default());
+            let (mut exact_sequence, mut served_sequence) = (Sequence::default(), Sequence::default());
+            for chunk in tokens.chunks(CHUNK) {
+                let start = exact_sequence.len();
+                let expect = exact.extend(&mut exact_sequence, chunk);
+                let actual = served.extend(&mut served_sequence, chunk);
+                let rows = expect.chunks_exact(vocabulary).zip(actual.chunks_exact(vocabulary));
+                for (position, (expect, actual)) in (start..).zip(rows) {
+                    divergences += divergence(expect, actual);
+                    exact_measured.add(case, &tokens, position, expect);
+                    served_measured.add(case, &tokens, position, actual);
+                }
+            }
+            result.positions += tokens.len();
+            result.exact.push(exact_measured);
+            result.served.push(served_measured);
         }
-    }
-    measured
+        result.mean_divergence = divergences / result.positions as f64;
+        result
+    })
 }
 
 /// The natural logarithm of each token's probability.
@@ -101,7 +154,7 @@ pub(crate) fn largest_error(actual: &[f32], expect: &[f32]) -> f32 {
 }
 
 /// Kullback-Leibler divergence in nats of `q` from `p`, both given as logits of the whole vocabulary.
-pub(crate) fn divergence(p: &[f32], q: &[f32]) -> f64 {
+fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let (log_p, log_q) = (log_softmax(p), log_softmax(q));
     (0..p.len() as u32)
         .map(|token| {

@@ -1,6 +1,6 @@
 //! The likeliest tokens equal those of transformers on unquantized weights.
 
-use crate::{golden::smollm2, logits::ERROR_MAX, unquantized};
+use crate::{compare::side_by_side, compute, golden::smollm2, logits::ERROR_MAX};
 
 /// Positions where the best two logits are closer than this may differ: each may err by the bound, in either direction,
 /// on both sides.
@@ -9,9 +9,10 @@ const EXCLUDED_MAX: f64 = 0.01;
 
 #[test]
 fn tokens_equal_those_of_transformers() {
+    let _turn = compute::turn();
     let (mut positions, mut excluded) = (0, 0);
     let mut prompts = 0;
-    for (case, measured) in smollm2().cases.iter().zip(unquantized::measured()) {
+    for (case, measured) in smollm2().cases.iter().zip(&side_by_side().exact) {
         assert_eq!(measured.greedy.len(), case.greedy.len());
         prompts += usize::from(!case.greedy.is_empty());
         for (index, (token, expect)) in measured.greedy.iter().zip(&case.greedy).enumerate() {

@@ -1,6 +1,7 @@
 //! Logits are the same bits whatever else is in the batch, chunked or whole, cached or not, wherever the slots lie.
 
 use crate::{
+    compute,
     golden::smollm2,
     model::{self, Model, Part},
 };
@@ -67,10 +68,8 @@ fn check(mut model: Model) {
     let shared = 50;
     let forked: Vec<u32> = slots[..shared].iter().copied().chain(700..700 + (prompt.len() - shared) as u32).collect();
     let own: Vec<u32> = (800..800 + prompt.len() as u32).collect();
-    let logits = model.forward(&[
-        Part { tokens: &prompt[shared..], slots: &forked },
-        Part { tokens: prompt, slots: &own },
-    ]);
+    let logits =
+        model.forward(&[Part { tokens: &prompt[shared..], slots: &forked }, Part { tokens: prompt, slots: &own }]);
     let cached = (prompt.len() - shared) * vocabulary;
     assert_same_bits("on a cached prefix", &logits[..cached], &whole[shared * vocabulary..]);
     assert_same_bits("beside it", &logits[cached..], &whole);
@@ -78,10 +77,12 @@ fn check(mut model: Model) {
 
 #[test]
 fn as_served() {
+    let _turn = compute::turn();
     check(model::served());
 }
 
 #[test]
 fn with_f32_activations() {
+    let _turn = compute::turn();
     check(model::exact());
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 use sglhost_device::{CpuDevice, DType};
 use sglhost_model::{Batch, DeviceRunner, ModelRunner, OpenOptions, load};
 use sglhost_tests::model::default_gguf;
-use sglhost_text::Tokenizer;
 
 use crate::compute;
 
@@ -32,12 +31,6 @@ pub(crate) fn open(path: &Path, device: CpuDevice, kv_dtype: DType) -> Model {
     let options = OpenOptions { kv_slots: KV_SLOTS, kv_dtype, ..OpenOptions::default() };
     let loaded = load(path, device, &options).unwrap_or_else(|error| panic!("{error}"));
     Model { runner: loaded.runner }
-}
-
-/// The tokenizer of a file or folder.
-pub(crate) fn tokenizer(path: &Path) -> std::sync::Arc<Tokenizer> {
-    let loaded = load(path, compute::as_served(), &OpenOptions { kv_slots: 1, ..OpenOptions::default() });
-    loaded.unwrap_or_else(|error| panic!("{error}")).tokenizer
 }
 
 /// New tokens of one sequence in one pass.

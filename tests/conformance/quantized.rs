@@ -1,54 +1,36 @@
 //! With quantized activations, as the model is served, its distributions stay close to the exact ones.
 
-use crate::{
-    compare::{CHUNK, Measured, divergence},
-    golden::smollm2,
-    model::{self, Sequence},
-};
+use crate::{compare::side_by_side, compute, golden::smollm2};
 
 /// Nats, averaged over all positions.
 const DIVERGENCE_MAX: f64 = 0.01;
 /// Of the perplexity over all prompts.
 const PERPLEXITY_CHANGE_MAX: f64 = 0.005;
 
-/// The divergence is taken over the whole vocabulary from the same model with f32 activations, which `logits.rs` holds
-/// to transformers' values; and once more from transformers' own log-probabilities at the recorded places.
+/// The divergence is taken over the whole vocabulary from the model with f32 activations, which `logits.rs` holds to
+/// transformers' values; and once more from transformers' own log-probabilities at the recorded places.
 #[test]
 fn distributions_stay_close() {
-    let (mut exact, mut served) = (model::exact(), model::served());
-    let vocabulary = exact.vocabulary();
-    let (mut sum, mut positions) = (0.0, 0);
+    let _turn = compute::turn();
+    let result = side_by_side();
     let (mut golden_sum, mut golden_positions) = (0.0, 0);
-    let (mut nll, mut golden_nll, mut tokens_scored) = (0.0, 0.0, 0);
-    for case in &smollm2().cases {
-        let tokens = case.tokens();
-        let mut measured = Measured::default();
-        let (mut exact_sequence, mut served_sequence) = (Sequence::default(), Sequence::default());
-        for chunk in tokens.chunks(CHUNK) {
-            let start = served_sequence.len();
-            let expect = exact.extend(&mut exact_sequence, chunk);
-            let actual = served.extend(&mut served_sequence, chunk);
-            let rows = expect.chunks_exact(vocabulary).zip(actual.chunks_exact(vocabulary));
-            for (row, (expect, actual)) in rows.enumerate() {
-                sum += divergence(expect, actual);
-                positions += 1;
-                measured.add(case, &tokens, start + row, actual);
-            }
-        }
+    let (mut nll, mut golden_nll, mut scored) = (0.0, 0.0, 0);
+    for (case, measured) in smollm2().cases.iter().zip(&result.served) {
         for (measured, recorded) in measured.distributions.iter().zip(&case.distributions) {
             golden_sum += recorded_divergence(recorded, measured);
             golden_positions += 1;
         }
         nll += measured.nll.iter().copied().map(f64::from).sum::<f64>();
         golden_nll += case.nll.iter().copied().map(f64::from).sum::<f64>();
-        tokens_scored += case.nll.len();
+        scored += case.nll.len();
     }
-    let (mean, golden_mean) = (sum / f64::from(positions), golden_sum / f64::from(golden_positions));
-    let perplexity = (nll / tokens_scored as f64).exp();
-    let golden_perplexity = (golden_nll / tokens_scored as f64).exp();
+    let (mean, golden_mean) = (result.mean_divergence, golden_sum / f64::from(golden_positions));
+    let perplexity = (nll / scored as f64).exp();
+    let golden_perplexity = (golden_nll / scored as f64).exp();
     println!(
-        "mean divergence {mean:.5} over {positions} positions ({golden_mean:.5} from transformers' over \
-         {golden_positions}); perplexity {perplexity:.4}, transformers {golden_perplexity:.4} ({tokens_scored} tokens)"
+        "mean divergence {mean:.5} over {} positions ({golden_mean:.5} from transformers' over {golden_positions}); \
+         perplexity {perplexity:.4}, transformers' {golden_perplexity:.4} ({scored} tokens)",
+        result.positions
     );
     assert!(mean <= DIVERGENCE_MAX, "mean divergence {mean}");
     assert!(golden_mean <= DIVERGENCE_MAX, "mean divergence {golden_mean} from transformers'");

@@ -1,11 +1,14 @@
 //! Token ids equal those of Hugging Face's tokenizers, from GGUF metadata and from Hugging Face files alike.
 
+use std::path::Path;
+
 use sglhost_tests::model::default_gguf;
-use sglhost_text::{Segment, SegmentKind, Tokenizer};
+use sglhost_text::{Segment, SegmentKind};
 
-use crate::{golden::smollm2, model, unquantized};
+use crate::{golden::smollm2, unquantized};
 
-fn check(origin: &str, tokenizer: &Tokenizer) {
+fn check(origin: &str, path: &Path) {
+    let tokenizer = sglhost_model::tokenizer(path).unwrap_or_else(|error| panic!("{error}"));
     let mut checked = 0;
     for case in &smollm2().tokenizer {
         let markup = Segment { text: case.text.clone(), kind: SegmentKind::Markup };
@@ -19,10 +22,10 @@ fn check(origin: &str, tokenizer: &Tokenizer) {
 
 #[test]
 fn from_gguf_metadata() {
-    check("GGUF", &model::tokenizer(&default_gguf()));
+    check("GGUF", &default_gguf());
 }
 
 #[test]
 fn from_hugging_face_files() {
-    check("Hugging Face folder", &model::tokenizer(unquantized::folder()));
+    check("Hugging Face folder", unquantized::folder());
 }

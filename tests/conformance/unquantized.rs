@@ -13,13 +13,7 @@ use std::{
 
 use half::f16;
 use serde_json::{Value, json};
-use sglhost_device::DType;
 use sglhost_tests::model::default_gguf;
-
-use crate::{
-    compare::{Measured, measure_all},
-    compute, model,
-};
 
 /// Change it with anything that changes the folder's content: folders of older runs are then not used.
 const VERSION: u32 = 1;
@@ -42,12 +36,6 @@ pub(crate) fn folder() -> &'static Path {
     })
 }
 
-/// What the folder's model computes for the golden cases; several tests look at it.
-pub(crate) fn measured() -> &'static [Measured] {
-    static MEASURED: OnceLock<Vec<Measured>> = OnceLock::new();
-    MEASURED.get_or_init(|| measure_all(&mut model::open(folder(), compute::exact(), DType::F32)))
-}
-
 /// A GGUF file read with no regard for damage.
 struct Gguf {
     bytes: Vec<u8>,
@@ -66,7 +54,8 @@ struct Tensor {
 
 impl Gguf {
     fn read(path: &Path) -> Self {
-        let mut file = Self { bytes: std::fs::read(path).unwrap(), at: 8, metadata: BTreeMap::new(), tensors: Vec::new() };
+        let mut file =
+            Self { bytes: std::fs::read(path).unwrap(), at: 8, metadata: BTreeMap::new(), tensors: Vec::new() };
         let (tensors, entries) = (file.number::<8>(), file.number::<8>());
         for _ in 0..entries {
             let key = file.string();

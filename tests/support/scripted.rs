@@ -45,7 +45,6 @@ impl ScriptedEngine {
     /// # Panics
     /// If that tokenizer cannot be built.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "an engine is no plain value")]
     pub fn new() -> Arc<Self> {
         let tokenizer = Arc::new(byte_tokenizer());
         let name = "scripted".to_owned();

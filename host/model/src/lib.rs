@@ -20,6 +20,6 @@ mod runner;
 pub use config::LlamaConfig;
 pub use device_runner::DeviceRunner;
 pub use llama::Llama;
-pub use open::{Loaded, OpenOptions, Opened, load, open};
+pub use open::{Loaded, OpenOptions, Opened, load, open, tokenizer};
 pub use runner::{ModelError, ModelInfo, ModelRunner};
 pub use sglhost_device::{Batch, RowRequest, RowResult, SampleRow};

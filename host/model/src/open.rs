@@ -1,6 +1,6 @@
 //! From a path to a model that runs.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sglhost_device::{DType, Device, KvLayout};
 use sglhost_text::{Roles, Tokenizer};
@@ -23,12 +23,14 @@ pub struct OpenOptions {
     pub kv_dtype: DType,
     /// A chat template (Jinja) in place of the one in the model's files.
     pub chat_template: Option<String>,
+    /// Time since the Unix epoch, for a template that prints the date.
+    pub now: Option<Duration>,
 }
 
 impl Default for OpenOptions {
     /// KV memory for 8,192 tokens in F16: 188 MB for the default model.
     fn default() -> Self {
-        Self { name: None, kv_slots: 8192, kv_dtype: DType::F16, chat_template: None }
+        Self { name: None, kv_slots: 8192, kv_dtype: DType::F16, chat_template: None, now: None }
     }
 }
 
@@ -77,14 +79,26 @@ pub fn load<D: Device>(path: &Path, mut device: D, options: &OpenOptions) -> Res
         let (tokens, rows) = (files.tokenizer.vocabulary(), checkpoint.config.vocabulary);
         return Err(bad_file(path, format!("its tokenizer has {tokens} tokens, its embedding only {rows} rows")));
     }
-    let roles = match options.chat_template.as_deref().or(files.tokenizer.chat_template()) {
-        Some(template) => Roles::from_template(template, &files.tokenizer)?,
-        None => Roles::default(),
+    let roles = match (options.chat_template.as_deref().or(files.tokenizer.chat_template()), options.now) {
+        (Some(template), Some(now)) => Roles::from_template_at(template, &files.tokenizer, now)?,
+        (Some(template), None) => Roles::from_template(template, &files.tokenizer)?,
+        (None, _) => Roles::plain(),
     };
     let model = Llama::load(&mut device, checkpoint)?;
     let info = info(path, &files, &device, options);
     let runner = DeviceRunner::new(info, device, model, options.kv_slots)?;
     Ok(Loaded { runner, tokenizer: Arc::new(files.tokenizer), roles })
+}
+
+/// The tokenizer of the model at `path`, without its weights.
+///
+/// # Errors
+/// As [`open`], as far as the tokenizer's files go.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer, ModelError> {
+    if is_folder(path)? {
+        return Ok(Tokenizer::from_hugging_face(path)?);
+    }
+    gguf_tokenizer(path, &GgufFile::open(path)?)
 }
 
 /// What both kinds of model files come to.
@@ -95,8 +109,7 @@ struct ModelFiles {
 }
 
 fn read(path: &Path) -> Result<ModelFiles, ModelError> {
-    let metadata = std::fs::metadata(path).map_err(|error| bad_file(path, error))?;
-    if metadata.is_dir() {
+    if is_folder(path)? {
         let folder = huggingface::open(path)?;
         let tokenizer = Tokenizer::from_hugging_face(path)?;
         let mut end_of_text = folder.end_of_text;
@@ -105,10 +118,18 @@ fn read(path: &Path) -> Result<ModelFiles, ModelError> {
     }
     let mut file = GgufFile::open(path)?;
     let checkpoint = gguf::checkpoint(path, &mut file)?;
-    let vocabulary = gguf::vocabulary(path, &file.metadata)?;
-    let tokenizer = Tokenizer::from_gguf(vocabulary).map_err(|error| bad_file(path, error))?;
+    let tokenizer = gguf_tokenizer(path, &file)?;
     let end_of_text = tokenizer.end_of_text().to_vec();
     Ok(ModelFiles { checkpoint, tokenizer, end_of_text })
+}
+
+fn is_folder(path: &Path) -> Result<bool, ModelError> {
+    std::fs::metadata(path).map(|metadata| metadata.is_dir()).map_err(|error| bad_file(path, error))
+}
+
+fn gguf_tokenizer(path: &Path, file: &GgufFile) -> Result<Tokenizer, ModelError> {
+    let vocabulary = gguf::vocabulary(path, &file.metadata)?;
+    Tokenizer::from_gguf(vocabulary).map_err(|error| bad_file(path, error))
 }
 
 fn info(path: &Path, files: &ModelFiles, device: &impl Device, options: &OpenOptions) -> ModelInfo {
