@@ -41,7 +41,8 @@ check_dependencies() {
 
 step "formatting"
 cargo fmt --all --check
-for manifest in guest-sdk/rust/Cargo.toml plugins/Cargo.toml tests/attacks/guests/Cargo.toml; do
+for manifest in guest-sdk/rust/Cargo.toml plugins/Cargo.toml tests/attacks/guests/Cargo.toml \
+    tests/e2e/guest/Cargo.toml; do
     cargo fmt --all --check --manifest-path "$manifest"
 done
 
