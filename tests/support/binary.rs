@@ -92,7 +92,6 @@ pub fn run(command: &mut Command) -> Ended {
 }
 
 /// The right to compute, for calls that a test waits for by itself.
-#[must_use]
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

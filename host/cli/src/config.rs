@@ -1,9 +1,16 @@
 //! What `run` was asked to do, checked: flags, environment and files of configuration as one value that is right.
 
-use std::{fs, io::IsTerminal, path::PathBuf};
+use std::{
+    fs,
+    io::{IsTerminal, Read},
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Map, Value};
-use sglhost_core::{SamplingParams, limits::RunLimits};
+use sglhost_core::{
+    SamplingParams,
+    limits::{BATCH_BYTES_MAX, RunLimits},
+};
 
 use crate::{
     arguments::parse_object,
@@ -46,8 +53,8 @@ pub(crate) enum Mode {
     },
     /// A run for each line of a file.
     Batch {
-        /// The file; none is standard input.
-        file: Option<PathBuf>,
+        /// The lines, read already: a file that is missing is told before a model is opened.
+        text: String,
         /// Runs at once.
         concurrency: usize,
     },
@@ -87,22 +94,19 @@ impl RunConfig {
     ///
     /// # Errors
     /// A value out of its range, a file that is not there, a model that is not known.
-    pub(crate) fn new(flags: RunFlags, environment: &Environment) -> Result<Self, Failure> {
-        let Some(program) = flags.program else {
+    pub(crate) fn new(flags: &RunFlags, environment: &Environment) -> Result<Self, Failure> {
+        let Some(program) = flags.program.clone() else {
             // clap asks for it; only `--help` goes without, and does not come here.
             return Err(Failure::Usage("which program? `sglhost run PROGRAM`".to_owned()));
         };
-        let mode = match flags.batch {
+        let mode = match &flags.batch {
             Some(_) if !flags.program_arguments.is_empty() => {
                 let first = &flags.program_arguments[0];
                 return Err(Failure::Usage(format!(
                     "unexpected {first:?}: with --batch each line of the file holds all arguments of its run"
                 )));
             }
-            Some(file) => Mode::Batch {
-                file: Some(file).filter(|file| file.as_os_str() != "-"),
-                concurrency: usize::from(flags.concurrency),
-            },
+            Some(file) => Mode::Batch { text: read_batch(file)?, concurrency: usize::from(flags.concurrency) },
             None => Mode::One {
                 output: if flags.output.json {
                     OutputMode::Json
@@ -112,14 +116,14 @@ impl RunConfig {
                     OutputMode::Text { color: use_color(flags.output.color, environment) }
                 },
                 object: flags.args.as_deref().map(read_object).transpose()?.unwrap_or_default(),
-                words: flags.program_arguments,
+                words: flags.program_arguments.clone(),
             },
         };
         Ok(Self {
             program,
             mode,
             stats: flags.output.stats,
-            model: ModelConfig::new(flags.model, environment)?,
+            model: ModelConfig::new(&flags.model, environment)?,
             seed: flags.sampling.seed,
             defaults: sampling(&flags.sampling)?,
             limits: limits(&flags.limits),
@@ -128,7 +132,7 @@ impl RunConfig {
 }
 
 impl ModelConfig {
-    fn new(flags: ModelFlags, environment: &Environment) -> Result<Self, Failure> {
+    fn new(flags: &ModelFlags, environment: &Environment) -> Result<Self, Failure> {
         let name = flags.model.as_deref().or(environment.model.as_deref()).unwrap_or(DEFAULT_MODEL);
         let chat_template = flags.chat_template.as_ref().map(|path| {
             fs::read_to_string(path).map_err(|error| Failure::Io { path: path.display().to_string(), error })
@@ -140,6 +144,25 @@ impl ModelConfig {
             kv_tokens: flags.kv_tokens.map(|tokens| tokens as usize),
             chat_template: chat_template.transpose()?,
         })
+    }
+}
+
+/// `--batch`: a file, or `-` for standard input.
+fn read_batch(file: &Path) -> Result<String, Failure> {
+    let (name, input): (_, Box<dyn Read>) = if file.as_os_str() == "-" {
+        ("standard input".to_owned(), Box::new(std::io::stdin().lock()))
+    } else {
+        let path = file.display().to_string();
+        let opened = fs::File::open(file).map_err(|error| Failure::Io { path: path.clone(), error })?;
+        (path, Box::new(opened))
+    };
+    let mut text = String::new();
+    match input.take(BATCH_BYTES_MAX + 1).read_to_string(&mut text) {
+        Ok(bytes) if bytes as u64 > BATCH_BYTES_MAX => {
+            Err(Failure::Usage(format!("{name} has more than {BATCH_BYTES_MAX} bytes (BATCH_BYTES_MAX); split it")))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::Io { path: name, error }),
     }
 }
 
@@ -211,7 +234,7 @@ mod tests {
 
     fn config(line: &str) -> Result<RunConfig, Failure> {
         let Command::Run(flags) = Flags::try_parse_from(line.split(' ')).unwrap().command else { panic!("{line}") };
-        RunConfig::new(*flags, &Environment::default())
+        RunConfig::new(&flags, &Environment::default())
     }
 
     #[test]
@@ -228,6 +251,7 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         let check = |line: &str, expect: &str| assert_eq!(config(line).unwrap_err().to_string(), expect, "{line}");
+        check("sglhost run --batch no-such p.wasm", "no-such: No such file or directory (os error 2)");
         check("sglhost run --top-p 2 p.wasm", "--top-p is 2; it must be in (0, 1]");
         check(
             "sglhost run --args [] p.wasm",

@@ -69,6 +69,11 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
         _ => {}
     }
     let environment = Environment::read();
+    // Before Ctrl-C means anything else than the end: a batch may come from a keyboard.
+    let config = match &command {
+        Command::Run(flags) if !flags.help => Some(RunConfig::new(flags, &environment)?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -77,12 +82,10 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let interrupt = Interrupt::listen();
         match command {
-            Command::Run(flags) if flags.help => {
-                command::program_help::print(run, flags.program.as_deref(), &environment).await
-            }
-            Command::Run(flags) => {
-                command::run::run(RunConfig::new(*flags, &environment)?, &environment, &interrupt).await
-            }
+            Command::Run(flags) => match config {
+                Some(config) => command::run::run(config, &environment, &interrupt).await,
+                None => command::program_help::print(run, flags.program.as_deref(), &environment).await,
+            },
             Command::Inspect(flags) => command::inspect::inspect(&flags, &environment).await,
             Command::Model(command) => {
                 tokio::task::block_in_place(|| command::model::model(&command, &environment, &interrupt))

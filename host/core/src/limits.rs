@@ -39,6 +39,8 @@ pub const CONSTRAINTS_COMPILING_MAX: usize = 2;
 pub const MODEL_JSON_BYTES_MAX: usize = 64 << 20;
 /// Long texts that are tokenized at once, of all runs together; more wait.
 pub const TOKENIZING_MAX: usize = 2;
+/// Bytes of a batch file; its lines are held in memory until their runs end.
+pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of a program's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
 

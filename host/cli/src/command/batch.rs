@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{IsTerminal, Read, Write},
-    path::Path,
+    io::{IsTerminal, Write},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,27 +20,24 @@ use crate::{
     render::{RunRecord, Stats, Timeline},
 };
 
-/// Bytes of a batch file: its arguments are held in memory.
-const BATCH_BYTES_MAX: u64 = 1 << 30;
-
 /// One line of the batch: where it stands in the file, and its run's arguments or what is wrong with them.
 struct Line {
     number: usize,
     arguments: Result<serde_json::Map<String, Value>, Error>,
 }
 
-/// Runs all lines of `file` (none: standard input) and prints a JSON line for each.
+/// Runs all lines of `text` and prints a JSON line for each.
 ///
 /// # Errors
-/// The file cannot be read, or a line failed.
+/// A line failed, or standard output was closed.
 pub(crate) async fn run(
     config: &RunConfig,
     ready: &Ready,
-    file: Option<&Path>,
+    text: &str,
     concurrency: usize,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let lines = lines(ready, &read(file)?);
+    let lines = lines(ready, text);
     let total = lines.len();
     let clock = &ready.house.clock;
     let start = clock.monotonic();
@@ -94,20 +89,6 @@ async fn follow(
         record.take(&event);
     }
     (record, timeline)
-}
-
-fn read(file: Option<&Path>) -> Result<String, Failure> {
-    let name = file.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
-    let io = |error| Failure::Io { path: name.clone(), error };
-    let mut text = String::new();
-    let read = match file {
-        Some(file) => fs::File::open(file).map_err(io)?.take(BATCH_BYTES_MAX + 1).read_to_string(&mut text),
-        None => std::io::stdin().lock().take(BATCH_BYTES_MAX + 1).read_to_string(&mut text),
-    };
-    if read.map_err(io)? as u64 > BATCH_BYTES_MAX {
-        return Err(Failure::Usage(format!("{name} has more than {BATCH_BYTES_MAX} bytes; split it")));
-    }
-    Ok(text)
 }
 
 /// The lines that are not blank, parsed and checked; a bad one's error names its number in the file.

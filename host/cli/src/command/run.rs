@@ -32,9 +32,7 @@ pub(crate) async fn run(config: RunConfig, environment: &Environment, interrupt:
             let ready = ready?;
             match &config.mode {
                 Mode::One { output, .. } => one(&config, &ready, *output, interrupt).await,
-                Mode::Batch { file, concurrency } => {
-                    batch::run(&config, &ready, file.as_deref(), *concurrency, interrupt).await
-                }
+                Mode::Batch { text, concurrency } => batch::run(&config, &ready, text, *concurrency, interrupt).await,
             }
         }
         // While something is made ready there is nothing to end in good order.
