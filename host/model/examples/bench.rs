@@ -8,6 +8,8 @@
 //! nothing) and `llama-batched-bench` (tgN: sequences with 128 tokens behind them, 32 tokens each), so that
 //! `tests/perf/against_llama_cpp.py` can set them side by side. Decoding samples, greedily, which llama.cpp's does not.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+
 use std::{
     error::Error,
     path::PathBuf,
