@@ -32,13 +32,16 @@ fn colours_tell_prompt_from_output() {
 }
 
 #[test]
-fn forks_come_as_labelled_blocks_in_order() {
+fn forks_come_as_labelled_blocks() {
     let text = run(sglhost(["run"]).arg(probe()).args(["--numbers", "[]", "--forks", "3"])).well();
-    let labels: Vec<&str> = text.lines().filter(|line| line.starts_with("── ")).collect();
+    let mut labels: Vec<&str> = text.lines().filter(|line| line.starts_with("── ")).collect();
+    // Which fork's call starts first is nobody's promise.
+    labels[..3].sort_unstable();
     assert_eq!(labels, ["── fork 1 ──", "── fork 2 ──", "── fork 3 ──", "── main ──", "── result ──"]);
-    let blocks: Vec<&str> = text.split("── ").collect();
-    for (number, block) in (1..).zip(&blocks[1..4]) {
-        assert!(block.contains(&format!("<|im_start|>assistant\nFork {number}: ")), "{text}");
+    let blocks: Vec<&str> = text.split("\n── ").collect();
+    for block in &blocks[1..4] {
+        let (label, block) = block.split_once(" ──\n").unwrap();
+        assert!(block.contains(&format!("<|im_start|>assistant\n{}: ", label.replace("fork", "Fork"))), "{text}");
         assert_eq!(block.matches("Fork ").count(), 1, "{text}");
     }
     assert!(blocks[4].contains("In short: "), "{text}");

@@ -1,9 +1,9 @@
 //! Several contexts that grow at once, told as one text that can be read.
 //!
 //! One context is *in front*: what it gains is shown at once. All others gather what they gain. The front stays while
-//! its context has a call under way; then, when another's call has something to show, it passes on: to those that are
-//! over before those that go on, in the order of opening. That one's text so far comes as a labelled block, which goes on
-//! live. So something always streams, no two contexts are ever mixed within a call, and a program with one context reads
+//! its context has a call under way; then, when another's call has something to show, it passes on: to forks
+//! before what they were forked from, which may well go on from them, and else in the order of opening. That one's text
+//! so far comes as a labelled block, which goes on live. So something always streams, no two contexts are ever mixed within a call, and a program with one context reads
 //! without a single label.
 //!
 //! What is left at the end is shown too, but for what a fork that was told gained after its last call: nothing came of
@@ -11,7 +11,7 @@
 //!
 //! *Invariant*: the pieces of one context, labels left out, are its own text in order, each character at most once.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use sglhost_core::{ContextId, Event};
 
@@ -38,7 +38,8 @@ pub(crate) struct Piece {
 #[derive(Debug, Default)]
 struct Lane {
     label: String,
-    is_fork: bool,
+    /// 0 for a context that was not forked, one more than its parent's for a fork.
+    depth: u32,
     was_in_front: bool,
     gathered: Vec<Piece>,
     calls_under_way: u32,
@@ -83,6 +84,7 @@ impl Lanes {
     }
 
     fn open(&mut self, context: ContextId, parent: Option<ContextId>) {
+        let depth = parent.map_or(0, |parent| self.lanes.get(&parent).map_or(1, |lane| lane.depth.saturating_add(1)));
         let label = match parent {
             None if self.lanes.is_empty() => "main".to_owned(),
             None => format!("context {context}"),
@@ -96,7 +98,7 @@ impl Lanes {
                 }
             }
         };
-        self.lanes.insert(context, Lane { label, is_fork: parent.is_some(), ..Lane::default() });
+        self.lanes.insert(context, Lane { label, depth, ..Lane::default() });
         if self.front.is_none() {
             self.bring_to_front(context, &mut Vec::new());
         }
@@ -120,16 +122,15 @@ impl Lanes {
         }
         let under_way = |lane: &Lane| lane.calls_under_way > 0;
         while !self.front.and_then(|front| self.lanes.get(&front)).is_some_and(under_way) {
-            // What is over is told first: a context that goes on may well go on from it.
             let waiting = self.lanes.iter().filter(|(_, lane)| lane.waits);
-            let next = waiting.min_by_key(|(context, lane)| (under_way(lane), **context)).map(|(context, _)| *context);
+            let next = waiting.min_by_key(|(context, lane)| (Reverse(lane.depth), **context)).map(|it| *it.0);
             let Some(next) = next else { return };
             self.bring_to_front(next, shown);
         }
     }
 
     fn show_rest(&mut self, shown: &mut Vec<Piece>) {
-        let untold = |lane: &Lane| !lane.gathered.is_empty() && (lane.waits || !lane.is_fork || !lane.was_in_front);
+        let untold = |lane: &Lane| !lane.gathered.is_empty() && (lane.waits || lane.depth == 0 || !lane.was_in_front);
         let rest: Vec<_> = self.lanes.iter().filter(|(_, lane)| untold(lane)).map(|(context, _)| *context).collect();
         for context in rest {
             self.bring_to_front(context, shown);
