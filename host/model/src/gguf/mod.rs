@@ -11,7 +11,7 @@ mod llama;
 mod metadata;
 mod tensors;
 #[cfg(test)]
-mod test_file;
+pub(crate) mod test_file;
 
 use std::{collections::HashMap, path::Path};
 
