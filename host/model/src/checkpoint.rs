@@ -138,6 +138,8 @@ pub(crate) struct Checkpoint {
     pub(crate) path: PathBuf,
     pub(crate) config: LlamaConfig,
     pub(crate) naming: Naming,
+    /// Whether the embedding is the head too.
+    pub(crate) tied: bool,
     pub(crate) tensors: HashMap<String, StoredTensor>,
 }
 
@@ -153,11 +155,6 @@ impl Checkpoint {
         formats.sort_by(|a, b| b.cmp(a));
         let names: Vec<String> = formats.into_iter().map(|(_, name)| name).collect();
         format!("{} weights", names.join(" and "))
-    }
-
-    /// Whether the file holds the weight of `role`.
-    pub(crate) fn has(&self, role: TensorRole) -> bool {
-        self.tensors.contains_key(&self.naming.weight(role))
     }
 
     /// The matrix of `role`, which must be `[rows, columns]`.

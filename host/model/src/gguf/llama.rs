@@ -18,6 +18,8 @@ pub(crate) fn checkpoint(path: &Path, file: &mut GgufFile) -> Result<Checkpoint,
         path: path.to_path_buf(),
         config,
         naming: Naming::Gguf,
+        // llama.cpp writes no head where it is tied.
+        tied: !file.tensors.contains_key("output.weight"),
         tensors: std::mem::take(&mut file.tensors),
     })
 }

@@ -29,6 +29,8 @@ struct Config {
     rope_parameters: Option<Rope>,
     quantization_config: Option<serde_json::Value>,
     eos_token_id: Option<OneOrMany>,
+    #[serde(default)]
+    tie_word_embeddings: bool,
 }
 
 /// How positions are rotated. Older files call the type `type`.
@@ -68,8 +70,18 @@ fn default_activation() -> String {
 }
 const DEFAULT_ROPE_THETA: f64 = 10_000.0;
 
-/// The configuration and the tokens that end a text.
-pub(super) fn read(folder: &Path) -> Result<(LlamaConfig, Vec<u32>), ModelError> {
+/// What `config.json` says.
+#[derive(Debug)]
+pub(super) struct ReadConfig {
+    pub(super) config: LlamaConfig,
+    /// Whether the embedding is the head too.
+    pub(super) tied: bool,
+    /// Tokens that end a text.
+    pub(super) end_of_text: Vec<u32>,
+}
+
+/// Reads and checks the folder's `config.json`.
+pub(super) fn read(folder: &Path) -> Result<ReadConfig, ModelError> {
     let path = folder.join("config.json");
     // The architecture first: another one may lack the fields of a Llama, and its name says more than they do.
     let known: Architecture = read_json(&path)?;
@@ -89,7 +101,11 @@ pub(super) fn read(folder: &Path) -> Result<(LlamaConfig, Vec<u32>), ModelError>
         rope_theta,
     };
     let checked = raw.check().map_err(|reason| bad_file(&path, reason))?;
-    Ok((checked, config.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default()))
+    Ok(ReadConfig {
+        config: checked,
+        tied: config.tie_word_embeddings,
+        end_of_text: config.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+    })
 }
 
 /// What `generation_config.json` adds to the tokens that end a text.
@@ -165,7 +181,7 @@ mod tests {
     use super::*;
 
     /// Reads a folder whose `config.json` is a small Llama's with `changes`; `null` removes a field.
-    fn read_with(changes: Value) -> Result<(LlamaConfig, Vec<u32>), ModelError> {
+    fn read_with(changes: Value) -> Result<ReadConfig, ModelError> {
         let mut config = json!({
             "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "eos_token_id": 2,
@@ -187,15 +203,21 @@ mod tests {
             (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}), 1e6),
             (json!({"rope_theta": 5e5, "rope_scaling": {"type": "default"}}), 5e5),
         ] {
-            assert_eq!(read_with(changes.clone()).unwrap().0.rope_theta, expect, "{changes}");
+            assert_eq!(read_with(changes.clone()).unwrap().config.rope_theta, expect, "{changes}");
         }
     }
 
     #[test]
     fn end_of_text_is_one_or_many() {
-        assert_eq!(read_with(json!({})).unwrap().1, [2]);
-        assert_eq!(read_with(json!({"eos_token_id": [1, 7]})).unwrap().1, [1, 7]);
-        assert_eq!(read_with(json!({"eos_token_id": null})).unwrap().1, Vec::<u32>::new());
+        assert_eq!(read_with(json!({})).unwrap().end_of_text, [2]);
+        assert_eq!(read_with(json!({"eos_token_id": [1, 7]})).unwrap().end_of_text, [1, 7]);
+        assert_eq!(read_with(json!({"eos_token_id": null})).unwrap().end_of_text, Vec::<u32>::new());
+    }
+
+    #[test]
+    fn the_head_is_tied_where_it_says_so() {
+        assert!(!read_with(json!({})).unwrap().tied);
+        assert!(read_with(json!({"tie_word_embeddings": true})).unwrap().tied);
     }
 
     #[test]

@@ -25,13 +25,20 @@ pub(crate) struct Folder {
 
 /// Reads the model in `folder`.
 pub(crate) fn open(folder: &Path) -> Result<Folder, ModelError> {
-    let (config, mut end_of_text) = config::read(folder)?;
+    let read = config::read(folder)?;
+    let mut end_of_text = read.end_of_text;
     let tensors = shards::open(folder)?;
     // A folder whose generation_config.json is missing or says nothing has the tokens of config.json alone.
     end_of_text.extend(config::generation_end_of_text(folder)?);
     end_of_text.sort_unstable();
     end_of_text.dedup();
-    let checkpoint = Checkpoint { path: folder.to_path_buf(), config, naming: Naming::HuggingFace, tensors };
+    let checkpoint = Checkpoint {
+        path: folder.to_path_buf(),
+        config: read.config,
+        naming: Naming::HuggingFace,
+        tied: read.tied,
+        tensors,
+    };
     Ok(Folder { checkpoint, end_of_text })
 }
 

@@ -14,10 +14,9 @@ impl<D: Device> Llama<D> {
         let config = checkpoint.config.clone();
         let mut loader = Loader { device, checkpoint };
         let embedding = loader.matrix(TensorRole::Embedding, config.vocabulary, config.hidden)?;
-        // Tied or not is what the file holds: transformers writes no head where it is tied, llama.cpp neither.
-        let head = match checkpoint.has(TensorRole::Head) {
-            true => Some(loader.matrix(TensorRole::Head, config.vocabulary, config.hidden)?),
-            false => None,
+        let head = match checkpoint.tied {
+            true => None,
+            false => Some(loader.matrix(TensorRole::Head, config.vocabulary, config.hidden)?),
         };
         let layers = (0..config.layers).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
         Ok(Self {
