@@ -55,21 +55,13 @@ async fn a_slow_reader_holds_up_its_own_run_only() {
     for _ in 0..20 {
         assert_eq!(host.result("answer").await, "\"<13>\"");
     }
-    assert!(slow.events.len() <= 8);
+    // One more is on its way from the one channel to the other.
+    assert!(host.engine.endless() <= 8 + 4 + 1, "{} pieces that nobody reads", host.engine.endless());
     assert_eq!(host.engine.cancelled(), 0, "it waits, it does not fail");
     slow.cancel();
-    let end = finish(slow).await;
-    let text: String = end.events.iter().filter_map(delta).collect();
-    assert!(text.len() < 20, "what nobody read was not kept in memory: {} deltas", text.len());
+    assert!(finish(slow).await.result.is_err());
     host.settle().await;
     assert_eq!(host.engine.cancelled(), 1);
-}
-
-fn delta(event: &Event) -> Option<&str> {
-    match event {
-        Event::CallDelta { text, .. } => Some(text),
-        _ => None,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

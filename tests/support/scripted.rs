@@ -35,6 +35,7 @@ struct Shared {
     submitted: AtomicUsize,
     cancelled: AtomicUsize,
     active: AtomicUsize,
+    endless: AtomicUsize,
     meeting: watch::Sender<usize>,
     gate: Semaphore,
 }
@@ -53,6 +54,7 @@ impl ScriptedEngine {
             submitted: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
+            endless: AtomicUsize::new(0),
             meeting: watch::Sender::new(0),
             gate: Semaphore::new(0),
         };
@@ -75,6 +77,12 @@ impl ScriptedEngine {
     #[must_use]
     pub fn active(&self) -> usize {
         self.shared.active.load(Ordering::SeqCst)
+    }
+
+    /// Pieces of endless text that were taken from the engine, or wait in its channel.
+    #[must_use]
+    pub fn endless(&self) -> usize {
+        self.shared.endless.load(Ordering::SeqCst)
     }
 
     /// Lets all calls that wait at the gate, and those to come, go on.
@@ -152,6 +160,7 @@ async fn generate(
     if prompt.contains("endless") {
         loop {
             sender.send(CallEvent::Delta("x".to_owned())).await.ok()?;
+            shared.endless.fetch_add(1, Ordering::SeqCst);
         }
     }
     if prompt.contains("gate") {
