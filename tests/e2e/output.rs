@@ -42,7 +42,8 @@ fn forks_come_as_labelled_blocks() {
     for block in &blocks[1..4] {
         let (label, block) = block.split_once(" ──\n").unwrap();
         assert!(block.contains(&format!("<|im_start|>assistant\n{}: ", label.replace("fork", "Fork"))), "{text}");
-        assert_eq!(block.matches("Fork ").count(), 1, "{text}");
+        // What the model says is its own business, but it says no control tokens: one marker, one fork.
+        assert_eq!(block.matches("<|im_start|>").count(), 1, "{text}");
     }
     assert!(blocks[4].contains("In short: "), "{text}");
 }
