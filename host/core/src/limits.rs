@@ -114,15 +114,29 @@ impl Default for HostLimits {
     }
 }
 
+/// Whom the engine serves next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SchedulePolicy {
+    /// Fair between tenants; within a tenant the run that was served least; within a run the longest cached prefix.
+    #[default]
+    LeastAttainedService,
+    /// Calls in the order in which they come, whoever makes them.
+    FirstComeFirstServed,
+}
+
 /// What the engine takes on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineLimits {
-    /// Sequences that decode together.
+    /// Whom it serves next.
+    pub policy: SchedulePolicy,
+    /// Sequences in the batch at once; more wait.
     pub running_max: usize,
     /// Tokens of one step, prefill and decode together.
     pub step_tokens_max: usize,
     /// Tokens of one sequence's prefill in one step, so that a long prompt never stalls running streams.
     pub prefill_chunk_tokens: usize,
+    /// Rows of logits of one step; each takes a vocabulary of floats. At least `running_max`.
+    pub step_rows_max: usize,
     /// Requests waiting; each is bounded by the context length.
     pub queued_max: usize,
     /// Pieces of text a reader may lag behind before its sequence pauses.
@@ -134,9 +148,11 @@ pub struct EngineLimits {
 impl Default for EngineLimits {
     fn default() -> Self {
         Self {
+            policy: SchedulePolicy::default(),
             running_max: 64,
             step_tokens_max: 512,
             prefill_chunk_tokens: 512,
+            step_rows_max: 256,
             queued_max: 16_384,
             deltas_buffered_max: 256,
             slow_reader: Duration::from_secs(60),

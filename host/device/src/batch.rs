@@ -8,6 +8,9 @@
 pub struct Batch {
     /// `[T]` input tokens.
     pub tokens: Vec<u32>,
+    /// Rows of T whose token is the result of a row of the last launched sampling, which the host need not know yet:
+    /// row of T, row of that sampling. What `tokens` says of them means nothing.
+    pub sampled_inputs: Vec<(u32, u32)>,
     /// `[P, T]` positions; P is 1, or 3 for M-RoPE. A position is not an index into the slot list.
     pub positions: Vec<u32>,
     /// `[T]` the KV slot that each token's K and V are written to.
@@ -42,6 +45,7 @@ impl Batch {
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.tokens.clear();
+        self.sampled_inputs.clear();
         self.positions.clear();
         self.slots.clear();
         self.sequence_starts.clear();

@@ -1,6 +1,6 @@
 //! What other crates see of an engine: models, requests, calls and how they end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sglhost_core::{ChoicesMethod, Error, FinishReason, RunId, SamplingParams, TenantId, TokenId, Usage};
 use sglhost_text::{Constraint, Roles, Tokenizer};
@@ -30,6 +30,9 @@ pub trait Engine: Send + Sync {
     /// A request that can never run (too long, bad parameters) or an engine that is shut down; a full machine is no
     /// error, the call waits.
     fn submit(&self, request: Request) -> Result<Call, Error>;
+
+    /// Says that a run calls no more: what was kept for it may be forgotten.
+    fn run_ended(&self, tenant: &TenantId, run: RunId);
 }
 
 /// One call, ready for the scheduler.
@@ -39,8 +42,12 @@ pub struct Request {
     pub model: usize,
     /// Whose cache namespace it reads and writes.
     pub tenant: TenantId,
-    /// The run it belongs to; `Usage` and fairness are counted by it.
+    /// The run it belongs to; service is counted by it. See [`Engine::run_ended`].
     pub run: RunId,
+    /// Calls of higher priority go before others of the same tenant; 0 is usual.
+    pub priority: i32,
+    /// When to give the call up, on the engine's clock; it ends with *deadline-exceeded*.
+    pub deadline: Option<Duration>,
     /// All tokens of the context; see [`crate::Context::seal`].
     pub prompt: Arc<[TokenId]>,
     /// What is wanted.
@@ -74,6 +81,8 @@ pub enum Work {
         /// How many.
         count: u32,
     },
+    /// That the prompt is computed and kept for good, for all tenants: for the operator only.
+    Publish,
 }
 
 /// A call under way. Dropping it cancels it.

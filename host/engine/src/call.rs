@@ -3,19 +3,34 @@
 use std::time::Duration;
 
 use sglhost_cache::Namespace;
-use sglhost_core::{ChoicesMethod, TokenId, Usage};
+use sglhost_core::{ChoicesMethod, RunId, TenantId, TokenId, Usage};
 
 use crate::{
     CallEvent, Outcome, TokenLogprob,
     generation::Generation,
     output::Output,
+    queue::Account,
     select::choose,
-    sequence::{CallKey, Goal, Sequence},
+    sequence::{Goal, Sequence, SequenceId},
 };
+
+/// Key of a call within the engine; increases with arrival.
+pub(crate) type CallKey = u64;
+
+/// What arrives at the engine's thread.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Call(Box<Accepted>),
+    RunEnded(TenantId, RunId),
+}
 
 /// A request that passed every check, on its way to the engine's thread.
 #[derive(Debug)]
 pub(crate) struct Accepted {
+    pub(crate) tenant: TenantId,
+    pub(crate) run: RunId,
+    pub(crate) priority: i32,
+    pub(crate) deadline: Option<Duration>,
     pub(crate) namespace: Namespace,
     pub(crate) prompt: Vec<TokenId>,
     pub(crate) job: Job,
@@ -34,6 +49,7 @@ pub(crate) enum Job {
     },
     Score(Vec<TokenId>),
     NextTokens(u32),
+    Publish,
 }
 
 /// A call whose sequences are under way.
@@ -42,6 +58,12 @@ pub(crate) struct CallState {
     pub(crate) output: Output,
     /// Terminal event sent; what is left is to deliver what is held.
     pub(crate) ended: bool,
+    pub(crate) deadline: Option<Duration>,
+    /// Those under way, and perhaps some that are done.
+    pub(crate) sequences: Vec<SequenceId>,
+    pub(crate) opened_at: Duration,
+    /// When the last token came.
+    pub(crate) token_at: Option<Duration>,
     usage: Usage,
     /// Log-probabilities by part, as they come in; parts of a `select` are its choices, then the unconditional ones.
     parts: Vec<Option<Vec<TokenLogprob>>>,
@@ -50,26 +72,24 @@ pub(crate) struct CallState {
 
 impl CallState {
     /// The state of a call and the sequences it needs.
-    pub(crate) fn open(key: CallKey, accepted: Accepted) -> (Self, Vec<Sequence>) {
-        let Accepted { namespace, prompt, job, output } = accepted;
+    pub(crate) fn open(key: CallKey, account: Account, accepted: Accepted, now: Duration) -> (Self, Vec<Sequence>) {
+        let Accepted { namespace, prompt, job, output, deadline, .. } = accepted;
         let mut state = Self {
             output,
             ended: false,
+            deadline,
+            sequences: Vec::new(),
+            opened_at: now,
+            token_at: None,
             usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
             parts: Vec::new(),
             select: None,
         };
-        let sequence = |tokens: Vec<TokenId>, goal: Goal| Sequence {
-            call: key,
-            namespace: namespace.clone(),
-            tokens,
-            slots: Vec::new(),
-            cached: None,
-            goal,
-        };
+        let sequence = |tokens, goal| Sequence::new(key, account, namespace.clone(), tokens, goal);
         let mut scored: Vec<(Vec<TokenId>, usize)> = Vec::new();
         match job {
             Job::Generate(generation) => return (state, vec![sequence(prompt, Goal::Generate(generation))]),
+            Job::Publish => return (state, vec![sequence(prompt, Goal::Publish)]),
             Job::NextTokens(count) => return (state, vec![sequence(prompt, Goal::NextTokens { count })]),
             Job::Score(tokens) => scored.push(([&prompt[..], &tokens].concat(), prompt.len())),
             Job::Select { choices, method, root } => {
@@ -134,6 +154,11 @@ impl CallState {
         outcome.usage.prompt_tokens = self.usage.prompt_tokens;
         outcome.usage.cached_tokens = self.usage.cached_tokens;
         self.end(CallEvent::Finished(Box::new(outcome)), now);
+    }
+
+    /// Tokens of its prompt, and those of them that the cache gave.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// Notes what the cache gave.

@@ -1,6 +1,9 @@
 //! The loop that serves all calls together. One thread owns scheduler, cache and model by `&mut`; nothing is locked.
 //!
-//! A step: take new requests in → drop calls whose reader went away → plan → forward → sample → commit.
+//! A step: take messages in → drop calls whose reader went away → plan → launch the forward pass → commit the step
+//! before → launch sampling. On a device that computes while the host goes on, committing a step (detokenizing,
+//! matching stops, advancing constraints, telling readers) and building the next one's masks thus overlap the device's
+//! work. Where launching is computing, a step is committed at its own end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,19 +15,25 @@ use std::{
     time::Duration,
 };
 
-use sglhost_core::{Clock, Error, limits::EngineLimits};
+use sglhost_core::{Clock, Error, ErrorCode, limits::EngineLimits};
 use sglhost_model::{Batch, ModelError, ModelRunner, RowRequest, RowResult};
 
+#[cfg(test)]
+use crate::tests::Fault;
 use crate::{
-    CallEvent, Outcome, TokenLogprob,
-    call::{Accepted, CallState},
+    CallEvent, EngineMetrics, Outcome, TokenLogprob,
+    call::{Accepted, CallKey, CallState, Message},
+    metrics::{Observer, Planned},
     output::Reader,
     scheduler::{Plan, Scheduler},
-    sequence::{CallKey, Goal},
+    sequence::{Goal, Sequence, SequenceId},
 };
 
 /// How often a loop that has only slow readers looks whether they caught up.
 const SLOW_READER_POLL: Duration = Duration::from_millis(2);
+/// How often calls that wait are looked at: whether their reader went away, whether their deadline passed. Those of the
+/// current batch are looked at in each step.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Everything the engine's thread owns.
 pub(crate) struct EngineLoop {
@@ -33,20 +42,24 @@ pub(crate) struct EngineLoop {
     limits: EngineLimits,
     /// Longest sequence in tokens; one always fits KV memory.
     context_length: usize,
-    inbox: Receiver<Accepted>,
+    inbox: Receiver<Message>,
     scheduler: Scheduler,
     calls: BTreeMap<CallKey, CallState>,
+    /// Calls whose reader is slow.
     paused: BTreeSet<CallKey>,
     next_call: CallKey,
     batch: Batch,
+    /// The step whose sampling was launched and not committed.
+    in_flight: Option<InFlight>,
+    swept_at: Duration,
+    observer: Observer,
     /// The last step found nothing it could compute.
     stalled: bool,
 }
 
-/// What a step asked of the sampler: the row of which chunk, and which of its tokens it follows.
-struct RowOwner {
-    chunk: usize,
-    row: usize,
+/// What a step asked of the sampler: for each row the sequence, and which of its tokens it follows.
+struct InFlight {
+    rows: Vec<(SequenceId, usize)>,
 }
 
 impl EngineLoop {
@@ -54,29 +67,38 @@ impl EngineLoop {
         runner: Box<dyn ModelRunner>,
         limits: EngineLimits,
         clock: Arc<dyn Clock>,
-        inbox: Receiver<Accepted>,
+        inbox: Receiver<Message>,
+        metrics: Arc<EngineMetrics>,
     ) -> Self {
-        let scheduler = Scheduler::new(limits.clone(), runner.kv_slots());
+        let page = runner.info().kv.page_tokens;
+        let context_length = runner.info().context_length.min(runner.kv_slots() / page * page);
         Self {
-            context_length: runner.info().context_length.min(runner.kv_slots()),
+            scheduler: Scheduler::new(limits.clone(), runner.kv_slots(), page, context_length),
+            context_length,
             runner,
             clock,
             limits,
             inbox,
-            scheduler,
             calls: BTreeMap::new(),
             paused: BTreeSet::new(),
             next_call: 0,
             batch: Batch::default(),
+            in_flight: None,
+            swept_at: Duration::ZERO,
+            observer: Observer::new(metrics),
             stalled: false,
         }
     }
 
     /// Serves until every handle is gone.
     pub(crate) fn run(mut self) {
-        while self.take_requests() {
+        while self.take_messages() {
             self.supervised_step();
         }
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
         self.fail_all(&Error::unavailable("the engine was shut down"));
     }
 
@@ -88,15 +110,20 @@ impl EngineLoop {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "an internal error, which is on the host's standard error".to_owned(),
         };
+        tracing::error!("The engine restarts after {reason}");
         self.fail_all(&Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed")));
-        self.scheduler = Scheduler::new(self.limits.clone(), self.runner.kv_slots());
+        self.in_flight = None;
+        self.paused.clear();
+        let page = self.runner.info().kv.page_tokens;
+        self.scheduler = Scheduler::new(self.limits.clone(), self.runner.kv_slots(), page, self.context_length);
+        self.observer.restarted();
     }
 
     /// Takes in what has arrived, and waits if there is nothing else to do. Returns whether to go on.
-    fn take_requests(&mut self) -> bool {
+    fn take_messages(&mut self) -> bool {
         loop {
-            let can_compute = !self.scheduler.is_idle() && self.calls.len() > self.paused.len() && !self.stalled;
-            let received = if can_compute {
+            let busy = self.in_flight.is_some() || (!self.stalled && self.calls.len() > self.paused.len());
+            let received = if busy {
                 self.inbox.try_recv()
             } else if self.calls.is_empty() {
                 self.inbox.recv().map_err(|_| TryRecvError::Disconnected)
@@ -107,158 +134,257 @@ impl EngineLoop {
                 })
             };
             match received {
-                Ok(accepted) => self.open(accepted),
+                Ok(message) => self.take(message),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
 
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Call(accepted) => self.open(*accepted),
+            Message::RunEnded(tenant, run) => self.scheduler.end_run(&tenant, run),
+        }
+    }
+
     fn open(&mut self, accepted: Accepted) {
+        let now = self.clock.monotonic();
         let key = self.next_call;
         self.next_call += 1;
         self.stalled = false;
-        let (mut state, sequences) = CallState::open(key, accepted);
+        let account = self.scheduler.account(&accepted.tenant, accepted.run, accepted.priority);
+        let (mut state, sequences) = CallState::open(key, account, accepted, now);
+        self.observer.metrics.prompt_tokens.inc_by(state.usage().prompt_tokens);
         for mut sequence in sequences {
             match &mut sequence.goal {
                 Goal::Generate(generation) if generation.wants_nothing() => {
-                    state.finish(generation.empty_outcome(), self.clock.monotonic());
+                    let outcome = generation.empty_outcome();
+                    self.observer.metrics.finished_calls.inc();
+                    state.finish(outcome, now);
                 }
-                _ => self.scheduler.add(sequence),
+                _ => {
+                    let id = self.scheduler.add(sequence, now);
+                    state.sequences.push(id);
+                }
             }
         }
         self.calls.insert(key, state);
     }
 
     fn step(&mut self) -> Result<(), ModelError> {
-        self.watch_readers();
-        let plan = self.scheduler.plan(|call| self.paused.contains(&call));
-        self.stalled = plan.chunks.is_empty();
-        if self.stalled {
-            return Ok(());
-        }
-        self.scheduler.fill(&plan, &mut self.batch);
-        self.runner.forward(&self.batch)?;
-        let (rows, owners, failed) = self.rows(&plan);
-        let results = if rows.is_empty() {
-            Vec::new()
-        } else {
-            self.runner.sample(&rows)?;
-            self.runner.wait_sampled()?
-        };
-        assert_eq!(results.len(), owners.len(), "a result for each row");
-        self.scheduler.publish(&plan);
         let now = self.clock.monotonic();
-        let failed: BTreeSet<CallKey> = failed
-            .into_iter()
-            .filter_map(|(call, error)| {
-                self.calls.get_mut(&call)?.end(CallEvent::Failed(error), now);
-                Some(call)
-            })
-            .collect();
-        self.commit(&plan, owners, results);
-        if !failed.is_empty() {
-            self.scheduler.cancel(|call| failed.contains(&call));
+        self.sweep(now);
+        let plan = self.scheduler.plan(now, &self.paused);
+        self.observer.planned(
+            Planned {
+                plan: &plan,
+                cache: self.scheduler.cache(),
+                running: self.scheduler.running(),
+                waiting: self.scheduler.waiting(),
+            },
+            now,
+        );
+        let launched = !plan.chunks.is_empty();
+        self.stalled = !launched;
+        if launched {
+            self.scheduler.fill(&plan, &mut self.batch);
+            self.runner.forward(&self.batch)?;
+            for sequence in self.scheduler.publish_prompts(&plan, now) {
+                self.end_sequence(sequence, None, now);
+            }
+        }
+        if let Some(before) = self.in_flight.take() {
+            self.stalled = false;
+            let results = self.runner.wait_sampled()?;
+            self.commit(before, results);
+        }
+        if launched {
+            self.launch_sampling(&plan)?;
+        }
+        if !self.runner.runs_ahead()
+            && let Some(step) = self.in_flight.take()
+        {
+            let results = self.runner.wait_sampled()?;
+            self.commit(step, results);
         }
         Ok(())
     }
 
-    /// Delivers what is held, pauses calls whose reader lags behind and drops those whose reader went away.
-    fn watch_readers(&mut self) {
-        let now = self.clock.monotonic();
-        let (paused, limits) = (&mut self.paused, &self.limits);
-        let mut gone = BTreeSet::new();
-        self.calls.retain(|&key, state| {
-            let reader = state.output.flush(now, limits.slow_reader);
-            match reader {
-                Reader::Slow => paused.insert(key),
-                Reader::Ready | Reader::Gone => paused.remove(&key),
-            };
-            if reader == Reader::Gone && !state.ended {
-                gone.insert(key);
+    /// Delivers what is held, pauses calls whose reader lags behind, and drops those whose reader went away or whose
+    /// deadline passed.
+    fn sweep(&mut self, now: Duration) {
+        // A call that nothing was sent to since it was last looked at can wait a little.
+        let all = now >= self.swept_at + SWEEP_INTERVAL || self.stalled;
+        if !all && self.calls.len() > self.limits.running_max {
+            let active: Vec<CallKey> = self.scheduler.running_calls().chain(self.paused.iter().copied()).collect();
+            for key in active {
+                self.look_at(key, now);
             }
-            let done = reader == Reader::Gone || (state.ended && !state.output.is_holding());
-            !done
-        });
-        if !gone.is_empty() {
-            self.scheduler.cancel(|call| gone.contains(&call));
+            return;
+        }
+        self.swept_at = now;
+        let keys: Vec<CallKey> = self.calls.keys().copied().collect();
+        for key in keys {
+            self.look_at(key, now);
         }
     }
 
-    /// What to ask of each row of logits. A call whose constraint has come to a dead end is failed; its row is scored,
-    /// which does nothing.
-    fn rows(&mut self, plan: &Plan) -> (Vec<RowRequest>, Vec<RowOwner>, Vec<(CallKey, Error)>) {
+    fn look_at(&mut self, key: CallKey, now: Duration) {
+        let Some(state) = self.calls.get_mut(&key) else { return };
+        if !state.ended && state.deadline.is_some_and(|deadline| now >= deadline) {
+            let error = Error::new(ErrorCode::DeadlineExceeded, "the call's deadline passed before it was done");
+            state.end(CallEvent::Failed(error), now);
+            self.observer.metrics.failed_calls.inc();
+            self.scheduler.remove(&state.sequences, now);
+        }
+        let reader = state.output.flush(now, self.limits.slow_reader);
+        match reader {
+            Reader::Slow => self.paused.insert(key),
+            Reader::Ready | Reader::Gone => self.paused.remove(&key),
+        };
+        if reader == Reader::Gone && !state.ended {
+            self.observer.metrics.cancelled_calls.inc();
+            self.scheduler.remove(&state.sequences, now);
+        }
+        if reader == Reader::Gone || (state.ended && !state.output.is_holding()) {
+            self.calls.remove(&key);
+            self.paused.remove(&key);
+        }
+    }
+
+    /// Asks for each row of logits. A call whose constraint has come to a dead end is failed.
+    fn launch_sampling(&mut self, plan: &Plan) -> Result<(), ModelError> {
         let vocabulary = self.runner.info().vocabulary;
-        let (mut rows, mut owners, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        for (chunk, planned) in plan.chunks.iter().enumerate() {
-            let sequence = self.scheduler.running_mut(planned.index);
-            for row in planned.rows.clone() {
-                rows.push(match &mut sequence.goal {
-                    Goal::Generate(generation) => generation.row(vocabulary).unwrap_or_else(|error| {
-                        failed.push((sequence.call, error));
-                        RowRequest::Score { token: 0, top: 0 }
-                    }),
-                    Goal::Score { .. } => RowRequest::Score { token: sequence.tokens[row + 1], top: 0 },
-                    Goal::NextTokens { count } => RowRequest::Score { token: 0, top: *count },
-                });
-                owners.push(RowOwner { chunk, row });
+        let now = self.clock.monotonic();
+        let (mut requests, mut rows) = (Vec::new(), Vec::new());
+        for chunk in &plan.chunks {
+            for row in chunk.rows.clone() {
+                // Its logits are nobody's business: the sequence has ended meanwhile, or ends now.
+                let mut request = RowRequest::Score { token: 0, top: 0 };
+                #[cfg(test)]
+                let fault = self.scheduler.fault;
+                if let Some(sequence) = self.scheduler.get_mut(chunk.sequence) {
+                    #[cfg(test)]
+                    let computed = sequence.computed_since_admission as u64;
+                    match &mut sequence.goal {
+                        Goal::Generate(generation) => match generation.row(vocabulary) {
+                            Ok(asked) => {
+                                #[cfg(test)]
+                                let asked = match (fault, asked) {
+                                    (Some(Fault::CountRecomputed), RowRequest::Sample(mut row)) => {
+                                        row.position = computed;
+                                        RowRequest::Sample(row)
+                                    }
+                                    (_, asked) => asked,
+                                };
+                                sequence.sampled_row = Some(requests.len() as u32);
+                                request = asked;
+                            }
+                            Err(error) => {
+                                let call = sequence.call;
+                                self.fail(call, error, now);
+                            }
+                        },
+                        Goal::Score { .. } => {
+                            request = RowRequest::Score { token: sequence.tokens[row + 1], top: 0 };
+                        }
+                        Goal::NextTokens { count } => request = RowRequest::Score { token: 0, top: *count },
+                        Goal::Publish => {}
+                    }
+                } else {
+                    self.observer.metrics.discarded_tokens.inc();
+                }
+                requests.push(request);
+                rows.push((chunk.sequence, row));
             }
         }
-        (rows, owners, failed)
+        if !requests.is_empty() {
+            self.runner.sample(&requests)?;
+            self.in_flight = Some(InFlight { rows });
+        }
+        Ok(())
     }
 
-    /// Takes over the results: appends tokens, delivers text, ends calls.
-    fn commit(&mut self, plan: &Plan, owners: Vec<RowOwner>, results: Vec<RowResult>) {
+    fn fail(&mut self, call: CallKey, error: Error, now: Duration) {
+        let Some(state) = self.calls.get_mut(&call).filter(|state| !state.ended) else { return };
+        state.end(CallEvent::Failed(error), now);
+        self.observer.metrics.failed_calls.inc();
+        self.scheduler.remove(&state.sequences, now);
+    }
+
+    /// Takes over a step's results: appends tokens, delivers text, ends calls.
+    fn commit(&mut self, step: InFlight, results: Vec<RowResult>) {
+        assert_eq!(results.len(), step.rows.len(), "a result for each row");
         let now = self.clock.monotonic();
-        let mut finished = Vec::new();
-        let mut outcomes: BTreeMap<CallKey, Outcome> = BTreeMap::new();
-        for (owner, result) in owners.into_iter().zip(results) {
-            let index = plan.chunks[owner.chunk].index;
-            let sequence = self.scheduler.running_mut(index);
+        for ((id, row), result) in step.rows.into_iter().zip(results) {
+            let Some(sequence) = self.scheduler.get_mut(id) else { continue };
+            sequence.sampled_row = None;
             let Some(state) = self.calls.get_mut(&sequence.call).filter(|state| !state.ended) else { continue };
-            match &mut sequence.goal {
+            let cached = sequence.cached.unwrap_or(0);
+            let outcome = match &mut sequence.goal {
                 Goal::Generate(generation) => {
-                    state.set_cached(sequence.cached.unwrap_or(0));
+                    state.set_cached(cached);
+                    let metrics = &self.observer.metrics;
+                    metrics.generation_tokens.inc();
+                    match state.token_at.replace(now) {
+                        Some(before) => metrics.inter_token_latency.observe((now - before).as_secs_f64()),
+                        None => metrics.time_to_first_token.observe((now - state.opened_at).as_secs_f64()),
+                    }
                     let token = result.token;
                     let room = sequence.tokens.len() + 1 < self.context_length;
                     let progress = generation.push(result, room);
                     if !progress.delta.is_empty() {
                         state.output.send(CallEvent::Delta(progress.delta), now);
                     }
-                    match progress.ending {
-                        None => sequence.tokens.push(token),
-                        Some(ending) => {
-                            outcomes.insert(sequence.call, generation.outcome(ending));
-                            finished.push(index);
-                        }
-                    }
+                    let Some(ending) = progress.ending else {
+                        sequence.tokens.push(token);
+                        continue;
+                    };
+                    Some(generation.outcome(ending))
                 }
                 Goal::Score { logprobs, .. } => {
                     logprobs.push(TokenLogprob { token: result.token, logprob: result.logprob });
-                    if owner.row + 2 == sequence.tokens.len() {
-                        finished.push(index);
+                    if row + 2 != sequence.tokens.len() {
+                        continue;
                     }
+                    None
                 }
                 Goal::NextTokens { .. } => {
-                    state.set_cached(sequence.cached.unwrap_or(0));
+                    state.set_cached(cached);
                     let logprobs = result.top.iter().map(|&(token, logprob)| TokenLogprob { token, logprob }).collect();
-                    outcomes.insert(sequence.call, Outcome { logprobs, ..Outcome::default() });
-                    finished.push(index);
+                    Some(Outcome { logprobs, ..Outcome::default() })
                 }
+                Goal::Publish => continue,
+            };
+            if let Some(sequence) = self.scheduler.finish(id, now) {
+                self.end_sequence(sequence, outcome, now);
             }
         }
-        for sequence in self.scheduler.finish(&finished) {
-            let Some(state) = self.calls.get_mut(&sequence.call) else { continue };
-            match outcomes.remove(&sequence.call) {
-                Some(outcome) => state.finish(outcome, now),
-                None => state.sequence_finished(sequence, now),
-            }
+    }
+
+    /// Passes a finished sequence on to its call.
+    fn end_sequence(&mut self, sequence: Sequence, outcome: Option<Outcome>, now: Duration) {
+        let Some(state) = self.calls.get_mut(&sequence.call).filter(|state| !state.ended) else { return };
+        #[cfg(test)]
+        if self.scheduler.fault == Some(Fault::LoseEnding) {
+            return;
+        }
+        match (outcome, &sequence.goal) {
+            (Some(outcome), _) => state.finish(outcome, now),
+            (None, Goal::Publish) => state.finish(Outcome::default(), now),
+            (None, _) => state.sequence_finished(sequence, now),
+        }
+        if state.ended {
+            self.observer.metrics.finished_calls.inc();
+            self.observer.metrics.call_latency.observe((now - state.opened_at).as_secs_f64());
         }
     }
 
     fn fail_all(&mut self, error: &Error) {
         let now = self.clock.monotonic();
         for state in self.calls.values_mut().filter(|state| !state.ended) {
+            self.observer.metrics.failed_calls.inc();
             state.end(CallEvent::Failed(error.clone()), now);
         }
     }
@@ -268,11 +394,11 @@ impl EngineLoop {
 impl EngineLoop {
     /// One turn of [`EngineLoop::run`] that never waits, with every invariant checked after it.
     pub(crate) fn step_for_test(&mut self) {
-        while let Ok(accepted) = self.inbox.try_recv() {
-            self.open(accepted);
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
         }
         self.supervised_step();
-        self.watch_readers();
+        self.sweep(self.clock.monotonic());
         self.scheduler.check();
     }
 
@@ -280,7 +406,16 @@ impl EngineLoop {
         self.calls.is_empty()
     }
 
-    pub(crate) fn slots(&self) -> (usize, usize, usize) {
-        self.scheduler.slots()
+    pub(crate) fn scheduler(&mut self) -> &mut Scheduler {
+        &mut self.scheduler
+    }
+
+    /// What happens when every handle is gone: the inbox is read to its end before.
+    pub(crate) fn shut_down_for_test(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+        self.shut_down();
+        self.sweep(self.clock.monotonic());
     }
 }

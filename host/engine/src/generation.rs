@@ -93,6 +93,11 @@ impl Generation {
         &self.tokens
     }
 
+    /// Tokens that may yet be sampled.
+    pub(crate) fn tokens_left(&self) -> usize {
+        self.params.max_tokens as usize - self.tokens.len()
+    }
+
     /// Whether anything may be sampled at all.
     pub(crate) fn wants_nothing(&self) -> bool {
         self.params.max_tokens == 0

@@ -12,7 +12,7 @@ use std::{
 
 use sglhost_cache::Namespace;
 use sglhost_core::{
-    Clock, Error, ErrorCode, TokenId,
+    Clock, Error, ErrorCode, RunId, TenantId, TokenId,
     limits::{self, EngineLimits},
 };
 use sglhost_model::{ModelInfo, ModelRunner};
@@ -20,8 +20,8 @@ use sglhost_text::{Roles, Tokenizer};
 use tokio::sync::mpsc;
 
 use crate::{
-    Call, Engine, Model, Request, Work,
-    call::{Accepted, Job},
+    Call, Engine, EngineMetrics, Model, Request, Work,
+    call::{Accepted, Job, Message},
     engine_loop::EngineLoop,
     generation::{Generation, Start},
     output::Output,
@@ -70,7 +70,8 @@ struct OneEngine {
     /// Tokens that end a text or a turn.
     end_tokens: Vec<TokenId>,
     name: Arc<str>,
-    inbox: Option<SyncSender<Accepted>>,
+    metrics: Arc<EngineMetrics>,
+    inbox: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -87,14 +88,17 @@ impl EngineHandle {
         for served in models {
             let mut info = served.runner.info().clone();
             // A sequence must fit KV memory even when it is the only one.
-            info.context_length = info.context_length.min(served.runner.kv_slots());
+            let page = info.kv.page_tokens;
+            info.context_length = info.context_length.min(served.runner.kv_slots() / page * page);
             let mut end_tokens = info.end_of_text.clone();
             end_tokens.extend_from_slice(served.tokenizer.end_of_text());
             end_tokens.extend_from_slice(served.roles.end_of_turn());
             end_tokens.sort_unstable();
             end_tokens.dedup();
             let (sender, inbox) = sync_channel(handle.limits.queued_max);
-            let engine = EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox);
+            let metrics = Arc::new(EngineMetrics::default());
+            let engine =
+                EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox, metrics.clone());
             let thread = std::thread::Builder::new().name(format!("engine {}", info.name)).spawn(|| engine.run())?;
             handle.models.push(Arc::new(Model {
                 name: info.name.clone(),
@@ -106,6 +110,7 @@ impl EngineHandle {
                 name: Arc::from(info.name.as_str()),
                 info,
                 end_tokens,
+                metrics,
                 inbox: Some(sender),
                 thread: Some(thread),
             });
@@ -129,13 +134,20 @@ impl Engine for EngineHandle {
             .check(&request.prompt, request.work, &model.tokenizer, || self.seeds.fetch_add(1, Ordering::Relaxed))?;
         let (sender, events) = mpsc::channel(self.limits.deltas_buffered_max);
         let accepted = Accepted {
-            namespace: Namespace::new(request.tenant, engine.name.clone()),
+            namespace: match job {
+                Job::Publish => Namespace::published(engine.name.clone()),
+                _ => Namespace::new(request.tenant.clone(), engine.name.clone()),
+            },
+            tenant: request.tenant,
+            run: request.run,
+            priority: request.priority,
+            deadline: request.deadline,
             prompt: request.prompt.to_vec(),
             job,
             output: Output::new(sender),
         };
         let inbox = engine.inbox.as_ref().expect("the inbox is there until the handle is dropped");
-        match inbox.try_send(accepted) {
+        match inbox.try_send(Message::Call(Box::new(accepted))) {
             Ok(()) => Ok(Call { events }),
             Err(TrySendError::Full(_)) => Err(Error::unavailable(format!(
                 "{} calls wait for the engine, which is its limit; try again",
@@ -143,6 +155,21 @@ impl Engine for EngineHandle {
             ))),
             Err(TrySendError::Disconnected(_)) => Err(Error::unavailable("the engine was shut down")),
         }
+    }
+
+    fn run_ended(&self, tenant: &TenantId, run: RunId) {
+        for engine in &self.engines {
+            let inbox = engine.inbox.as_ref().expect("the inbox is there until the handle is dropped");
+            // With the inbox full the account is left to be forgotten when there are too many.
+            let _ = inbox.try_send(Message::RunEnded(tenant.clone(), run));
+        }
+    }
+}
+
+impl EngineHandle {
+    /// What the engine of each model counts, in the order of [`Engine::models`].
+    pub fn metrics(&self) -> impl Iterator<Item = &Arc<EngineMetrics>> {
+        self.engines.iter().map(|engine| &engine.metrics)
     }
 }
 
@@ -203,6 +230,10 @@ impl OneEngine {
                     )));
                 }
                 Ok(Job::NextTokens(count))
+            }
+            Work::Publish => {
+                self.check_length(prompt.len(), 0)?;
+                Ok(Job::Publish)
             }
         }
     }

@@ -12,7 +12,9 @@ mod context;
 mod engine_loop;
 mod generation;
 mod handle;
+mod metrics;
 mod output;
+mod queue;
 mod scheduler;
 mod select;
 mod sequence;
@@ -23,3 +25,4 @@ pub use api::{Call, CallEvent, Engine, Model, Outcome, Request, TokenLogprob, Wo
 pub use clock::SystemClock;
 pub use context::{Context, Continuations};
 pub use handle::{EngineHandle, ServedModel, StartError};
+pub use metrics::EngineMetrics;

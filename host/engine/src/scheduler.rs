@@ -1,280 +1,115 @@
 //! Which sequences run, and which of their tokens the next step computes.
 //!
-//! First come, first served: a sequence's age is its place in `running` followed by `waiting`. Prefill is cut into
-//! chunks and mixed with decode. When KV memory runs out, cached prefixes go first, then the youngest running sequence
-//! is retracted: its slots are given back and it waits at the head of the queue, to take over or compute its tokens
-//! again. The oldest sequence is never retracted for another, and one always fits, so there is always progress.
+//! A step computes one token of each running sequence that decodes, and within its budget of tokens chunks of prefill:
+//! of running sequences and of those it lets in, in the order of `queue.rs`. A request that shares an uncached prefix
+//! with a running prefill waits for that and takes it over.
 //!
-//! *Invariant*: a plan is a pure function of the scheduler's state; no clock, no channel.
+//! *Memory*: what only the cache remembers is evicted first, then the sequence that `Queue::burden` names is retracted:
+//! it gives its slots back to the cache and waits, to take over or compute its tokens again. The sequence that is last
+//! in that order is never retracted for another, and one always fits, so there is always progress. A waiting sequence
+//! that was served much less takes the place of a running one (`Queue::outranks`).
+//!
+//! *One step ahead*: a plan may be made while the last one's tokens are still being sampled. Then a decoding sequence
+//! computes a token that only the device knows; if that token turns out to end it, the step's row is discarded.
+//!
+//! *Invariant*: a plan is a pure function of the scheduler's state and the time handed in.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    time::Duration,
+};
 
-use sglhost_cache::{PrefixCache, SlotPool};
-use sglhost_core::limits::EngineLimits;
+use sglhost_cache::RadixCache;
+use sglhost_core::{RunId, TenantId, limits::EngineLimits};
 use sglhost_model::Batch;
+use slotmap::SlotMap;
 
-use crate::sequence::{CallKey, Goal, Sequence};
+#[cfg(test)]
+use crate::tests::Fault;
+use crate::{
+    call::CallKey,
+    queue::{Account, Holding, Queue},
+    sequence::{Goal, Sequence, SequenceId, Standing},
+};
 
 /// A request waits for a running prefill that it shares at least this many uncached tokens with; below that, computing
 /// them twice is cheaper than a step of waiting.
 const SHARED_PREFILL_MIN_TOKENS: usize = 16;
-
-/// Logits of one step at most: a row takes a vocabulary of floats.
-const STEP_ROWS_MAX: usize = 256;
-
-/// Cached sequences at most.
-const CACHED_SEQUENCES_MAX: usize = 1024;
+/// Of a run's ready sequences, the one with the longest cached prefix is taken among this many.
+const PREFIX_CANDIDATES: usize = 16;
+/// A running prefill that was left out for this long comes first.
+const STARVED_AFTER: Duration = Duration::from_secs(10);
+/// Output tokens of one sequence that memory is reserved for at most.
+const RESERVED_OUTPUT_MAX: usize = 4096;
 
 /// Sequences, their slots and the cache.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     limits: EngineLimits,
-    pool: SlotPool,
-    cache: PrefixCache,
-    /// Oldest first.
-    running: Vec<Sequence>,
-    waiting: VecDeque<Sequence>,
+    context_length: usize,
+    cache: RadixCache,
+    queue: Queue,
+    sequences: SlotMap<SequenceId, Sequence>,
+    /// In the order of admission.
+    running: Vec<SequenceId>,
+    /// Those of them whose prompt others may wait for.
+    prefilling: Vec<SequenceId>,
+    /// Who waits for the prefill of whom.
+    followers: HashMap<SequenceId, Vec<SequenceId>>,
+    /// Sequences that wait for their reader or for a token that is still being sampled.
+    parked: Vec<SequenceId>,
+    reserve: Reserve,
+    #[cfg(test)]
+    pub(crate) fault: Option<Fault>,
 }
 
 /// One step's work.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Sequences of this step, by their place in `running`, in increasing order.
     pub(crate) chunks: Vec<Chunk>,
+    /// Sequences let in, and the tokens they took over from the cache.
+    pub(crate) admitted: usize,
+    pub(crate) cached_tokens: usize,
+    /// Sequences retracted.
+    pub(crate) retracted: usize,
 }
 
 /// What a step computes of one sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
-    /// Its place among the running ones.
-    pub(crate) index: usize,
+    pub(crate) sequence: SequenceId,
     /// Which of its tokens are computed.
     pub(crate) tokens: Range<usize>,
     /// Which of them give logits.
     pub(crate) rows: Range<usize>,
     /// Whether they are part of the prompt.
     pub(crate) prefill: bool,
+    /// The row of the last sampling that the one token comes from, if it is not known yet.
+    pub(crate) sampled_row: Option<u32>,
 }
 
-impl Scheduler {
-    pub(crate) fn new(limits: EngineLimits, kv_slots: usize) -> Self {
-        Self {
-            limits,
-            pool: SlotPool::new(kv_slots),
-            cache: PrefixCache::new(CACHED_SEQUENCES_MAX),
-            running: Vec::new(),
-            waiting: VecDeque::new(),
-        }
+/// The share of their possible output that running sequences are expected to need: optimistic, and corrected by
+/// retractions (SGLang's new-token ratio).
+#[derive(Clone, Copy, Debug)]
+struct Reserve(f64);
+
+impl Reserve {
+    const START: f64 = 0.5;
+    const LEAST: f64 = 0.1;
+
+    fn slots(self, sequence: &Sequence) -> usize {
+        (sequence.tokens_to_sample().min(RESERVED_OUTPUT_MAX) as f64 * self.0) as usize
     }
 
-    /// Queues a sequence behind all others.
-    pub(crate) fn add(&mut self, sequence: Sequence) {
-        self.waiting.push_back(sequence);
+    fn step(&mut self) {
+        self.0 = (self.0 - (Self::START - Self::LEAST) / 500.0).max(Self::LEAST);
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
+    fn retracted(&mut self) {
+        self.0 = (self.0 + 0.1).min(1.0);
     }
-
-    pub(crate) fn running_mut(&mut self, index: usize) -> &mut Sequence {
-        &mut self.running[index]
-    }
-
-    /// Slots: free, evictable, locked. Their sum never changes.
-    #[cfg(test)]
-    pub(crate) fn slots(&self) -> (usize, usize, usize) {
-        (self.pool.free(), self.pool.evictable(), self.pool.locked())
-    }
-
-    /// Drops every sequence of the calls that `gone` names.
-    pub(crate) fn cancel(&mut self, gone: impl Fn(CallKey) -> bool) {
-        let (cache, pool) = (&mut self.cache, &mut self.pool);
-        self.running.retain(|sequence| {
-            let cancelled = gone(sequence.call);
-            if cancelled {
-                // What it computed is right; the program may well ask again.
-                remember(cache, pool, sequence);
-                pool.unlock(&sequence.slots);
-            }
-            !cancelled
-        });
-        self.waiting.retain(|sequence| !gone(sequence.call));
-    }
-
-    /// Chooses the next step's work and allocates its slots. `paused` calls keep their place but compute nothing.
-    pub(crate) fn plan(&mut self, paused: impl Fn(CallKey) -> bool) -> Plan {
-        self.retract_paused(&paused);
-        let mut plan = Plan::default();
-        let decoding = self.running.iter().filter(|sequence| sequence.is_decoding() && !paused(sequence.call)).count();
-        let prefill = if decoding == 0 {
-            self.limits.step_tokens_max
-        } else {
-            self.limits.prefill_chunk_tokens.min(self.limits.step_tokens_max.saturating_sub(decoding))
-        };
-        let mut budget = Budget { prefill, rows: STEP_ROWS_MAX.saturating_sub(decoding) };
-        let mut index = 0;
-        while index < self.running.len() {
-            if !paused(self.running[index].call) {
-                self.plan_running(index, &mut budget, &mut plan);
-            }
-            index += 1;
-        }
-        self.admit(&mut budget, &mut plan, paused);
-        plan
-    }
-
-    fn plan_running(&mut self, index: usize, budget: &mut Budget, plan: &mut Plan) {
-        let sequence = &self.running[index];
-        let decoding = sequence.is_decoding();
-        let mut count = if decoding { 1 } else { budget.chunk(sequence) };
-        if count == 0 {
-            return;
-        }
-        // A chunk that memory has no room for shrinks before anybody is retracted for it.
-        count = count.min((self.pool.free() + self.pool.evictable()).max(1));
-        while self.pool.free() < count && !self.cache.evict(count, &mut self.pool) {
-            let youngest = self.running.len() - 1;
-            self.retract_youngest();
-            if youngest == index {
-                return;
-            }
-        }
-        let chunk = self.take_slots(index, count, !decoding);
-        if chunk.prefill {
-            budget.spend(&chunk);
-        }
-        plan.chunks.push(chunk);
-    }
-
-    fn take_slots(&mut self, index: usize, count: usize, prefill: bool) -> Chunk {
-        let sequence = &mut self.running[index];
-        let tokens = sequence.slots.len()..sequence.slots.len() + count;
-        assert!(self.pool.allocate(count, &mut sequence.slots), "room was made");
-        let rows = sequence.rows_of(&tokens);
-        Chunk { index, tokens, rows, prefill }
-    }
-
-    fn retract_youngest(&mut self) {
-        let mut sequence = self.running.pop().expect("a sequence asked for memory");
-        self.pool.unlock(&sequence.slots);
-        sequence.slots.clear();
-        self.waiting.push_front(sequence);
-    }
-
-    /// Gives back the slots of paused sequences if somebody who could compute waits for memory.
-    fn retract_paused(&mut self, paused: impl Fn(CallKey) -> bool) {
-        let Some(next) = self.waiting.iter().find(|sequence| !paused(sequence.call)) else { return };
-        if self.pool.free() + self.pool.evictable() >= next.remaining() + self.running.len() {
-            return;
-        }
-        let (paused, running): (Vec<_>, Vec<_>) = self.running.drain(..).partition(|sequence| paused(sequence.call));
-        self.running = running;
-        for mut sequence in paused {
-            self.pool.unlock(&sequence.slots);
-            sequence.slots.clear();
-            self.waiting.push_back(sequence);
-        }
-    }
-
-    /// Lets waiting sequences in, oldest first, while there is room for them.
-    fn admit(&mut self, budget: &mut Budget, plan: &mut Plan, paused: impl Fn(CallKey) -> bool) {
-        let mut index = 0;
-        while index < self.waiting.len() && self.running.len() < self.limits.running_max && budget.prefill > 0 {
-            if paused(self.waiting[index].call) {
-                index += 1;
-                continue;
-            }
-            let sequence = &mut self.waiting[index];
-            let reusable = &sequence.tokens[..sequence.reusable()];
-            let matched = self.cache.match_prefix(&sequence.namespace, reusable);
-            if is_being_computed(&self.running, sequence, matched.len()) {
-                index += 1;
-                continue;
-            }
-            self.pool.lock(matched);
-            sequence.slots.extend_from_slice(matched);
-            let needed = sequence.remaining() + self.running.len();
-            if !self.running.is_empty() && self.pool.free() + self.pool.evictable() < needed {
-                self.pool.unlock(&sequence.slots);
-                sequence.slots.clear();
-                return;
-            }
-            let sequence = self.waiting.remove(index).expect("index is in range");
-            self.running.push(sequence);
-            let place = self.running.len() - 1;
-            let cached = self.running[place].slots.len();
-            self.running[place].cached.get_or_insert(cached);
-            self.plan_running(place, budget, plan);
-            if self.running.len() == place {
-                return; // It was retracted at once: memory is full.
-            }
-        }
-    }
-
-    /// Writes the step's batch: what the plan computes, and where it reads and writes.
-    pub(crate) fn fill(&self, plan: &Plan, batch: &mut Batch) {
-        batch.clear();
-        for chunk in &plan.chunks {
-            let sequence = &self.running[chunk.index];
-            let base = batch.tokens.len();
-            batch.push_sequence(
-                &sequence.tokens[chunk.tokens.clone()],
-                chunk.tokens.clone().map(|position| position as u32),
-                &sequence.slots[..chunk.tokens.end],
-            );
-            batch.sample_rows.extend(chunk.rows.clone().map(|row| (base + row - chunk.tokens.start) as u32));
-        }
-    }
-
-    /// Remembers the prompts that this step finished computing, so that others can take them over.
-    pub(crate) fn publish(&mut self, plan: &Plan) {
-        for chunk in &plan.chunks {
-            let sequence = &self.running[chunk.index];
-            if chunk.prefill && chunk.tokens.end == sequence.end() {
-                remember(&mut self.cache, &mut self.pool, sequence);
-            }
-        }
-    }
-
-    /// Takes the sequences at `indices` (increasing) out; what they computed stays cached.
-    pub(crate) fn finish(&mut self, indices: &[usize]) -> Vec<Sequence> {
-        let mut finished: Vec<Sequence> = indices.iter().rev().map(|&index| self.running.remove(index)).collect();
-        finished.reverse();
-        for sequence in &finished {
-            remember(&mut self.cache, &mut self.pool, sequence);
-            self.pool.unlock(&sequence.slots);
-        }
-        finished
-    }
-
-    /// Checks the bookkeeping of slots.
-    ///
-    /// # Panics
-    /// If a slot is lost.
-    #[cfg(test)]
-    pub(crate) fn check(&self) {
-        self.pool.check();
-        let (free, evictable, locked) = self.slots();
-        assert_eq!(free + evictable + locked, self.pool.size());
-        let held: std::collections::BTreeSet<_> = self.running.iter().flat_map(|sequence| &sequence.slots).collect();
-        assert_eq!(held.len(), locked, "running sequences hold all locked slots");
-    }
-}
-
-fn remember(cache: &mut PrefixCache, pool: &mut SlotPool, sequence: &Sequence) {
-    let computed = sequence.slots.len();
-    cache.insert(&sequence.namespace, &sequence.tokens[..computed], &sequence.slots, pool);
-}
-
-/// Whether a running prefill is about to compute a prefix that `sequence` would otherwise compute again.
-fn is_being_computed(running: &[Sequence], sequence: &Sequence, matched: usize) -> bool {
-    let reusable = &sequence.tokens[..sequence.reusable()];
-    running.iter().any(|other| {
-        other.namespace == sequence.namespace && other.has_sampled_nothing() && {
-            let shared = reusable.iter().zip(&other.tokens[..other.end()]).take_while(|(a, b)| a == b).count();
-            shared >= matched + SHARED_PREFILL_MIN_TOKENS
-        }
-    })
 }
 
 /// What is left of a step.
@@ -287,16 +122,559 @@ impl Budget {
     /// The longest chunk of `sequence` that fits.
     fn chunk(&self, sequence: &Sequence) -> usize {
         let count = sequence.remaining().min(self.prefill);
-        let start = sequence.slots.len();
         match sequence.goal {
-            Goal::Score { from, .. } => count.min((from - 1).saturating_sub(start) + self.rows),
+            Goal::Score { from, .. } => count.min((from - 1).saturating_sub(sequence.computed) + self.rows),
             Goal::Generate(_) | Goal::NextTokens { .. } if count == sequence.remaining() && self.rows == 0 => count - 1,
-            Goal::Generate(_) | Goal::NextTokens { .. } => count,
+            Goal::Generate(_) | Goal::NextTokens { .. } | Goal::Publish => count,
+        }
+    }
+}
+
+impl Scheduler {
+    /// A scheduler over empty KV memory of `kv_slots` tokens in pages of `page_tokens`.
+    pub(crate) fn new(limits: EngineLimits, kv_slots: usize, page_tokens: usize, context_length: usize) -> Self {
+        Self {
+            queue: Queue::new(limits.policy),
+            context_length,
+            cache: RadixCache::new(kv_slots, page_tokens),
+            sequences: SlotMap::with_key(),
+            running: Vec::new(),
+            prefilling: Vec::new(),
+            followers: HashMap::new(),
+            parked: Vec::new(),
+            reserve: Reserve(Reserve::START),
+            limits,
+            #[cfg(test)]
+            fault: None,
         }
     }
 
-    fn spend(&mut self, chunk: &Chunk) {
-        self.prefill -= chunk.tokens.len();
-        self.rows -= chunk.rows.len();
+    /// The account that sequences of a run are charged on.
+    pub(crate) fn account(&mut self, tenant: &TenantId, run: RunId, priority: i32) -> Account {
+        self.queue.account(tenant, run, priority)
     }
+
+    /// Notes that a run calls no more.
+    pub(crate) fn end_run(&mut self, tenant: &TenantId, run: RunId) {
+        self.queue.end_run(tenant, run);
+        self.end_leases();
+    }
+
+    /// Queues a new sequence.
+    pub(crate) fn add(&mut self, mut sequence: Sequence, now: Duration) -> SequenceId {
+        sequence.progress_at = now;
+        let account = sequence.account;
+        let id = self.sequences.insert(sequence);
+        self.queue.opened(account);
+        self.queue.push(account, id, false, now);
+        id
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
+        self.sequences.get_mut(id)
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Sequences that wait, whatever for.
+    pub(crate) fn waiting(&self) -> usize {
+        self.sequences.len() - self.running.len()
+    }
+
+    pub(crate) fn cache(&self) -> &RadixCache {
+        &self.cache
+    }
+
+    /// Calls with a sequence in the batch; some more than once.
+    pub(crate) fn running_calls(&self) -> impl Iterator<Item = CallKey> + '_ {
+        self.running.iter().map(|&id| self.sequences[id].call)
+    }
+
+    /// Takes sequences out, those that are still there.
+    pub(crate) fn remove(&mut self, ids: &[SequenceId], now: Duration) {
+        for &id in ids {
+            self.finish(id, now);
+        }
+    }
+
+    /// Takes a sequence out, whatever it does; what it computed stays cached.
+    pub(crate) fn finish(&mut self, id: SequenceId, now: Duration) -> Option<Sequence> {
+        let sequence = self.sequences.get(id)?;
+        match sequence.standing {
+            Standing::Running => self.stop(id, now, Keep::ForItsRun),
+            Standing::Ready => self.queue.remove(sequence.account, id),
+            Standing::Parked => self.parked.retain(|&parked| parked != id),
+            Standing::Following(leader) => {
+                if let Some(followers) = self.followers.get_mut(&leader) {
+                    followers.retain(|&follower| follower != id);
+                }
+            }
+        }
+        self.forget(id)
+    }
+
+    fn forget(&mut self, id: SequenceId) -> Option<Sequence> {
+        let mut sequence = self.sequences.remove(id)?;
+        if let Some(lease) = sequence.lease.take() {
+            self.cache.end_lease(lease);
+        }
+        self.queue.closed(sequence.account);
+        self.end_leases();
+        Some(sequence)
+    }
+
+    fn end_leases(&mut self) {
+        for lease in self.queue.take_ended_leases() {
+            self.cache.end_lease(lease);
+        }
+    }
+
+    /// Takes a sequence out of the running ones and gives its slots to the cache.
+    fn stop(&mut self, id: SequenceId, now: Duration, keep: Keep) {
+        #[cfg(test)]
+        if self.fault == Some(Fault::LeakSlot) {
+            self.sequences[id].slots.pop();
+            self.sequences[id].computed -= 1;
+        }
+        self.running.retain(|&running| running != id);
+        self.lead_no_more(id, now);
+        let sequence = &mut self.sequences[id];
+        let mut lock = sequence.lock.take().expect("a running sequence holds a lock");
+        let mut slots = std::mem::take(&mut sequence.slots);
+        self.queue.stopped(sequence.account, slots.len());
+        self.cache.insert(&mut lock, sequence.known(), &mut slots);
+        sequence.computed = 0;
+        match keep {
+            Keep::ForGood => return self.cache.publish(lock, &slots),
+            Keep::ForItself => sequence.lease = Some(self.cache.lease(&lock)),
+            Keep::ForItsRun if self.queue.may_call_again(sequence.account) => {
+                let lease = self.cache.lease(&lock);
+                self.queue.keep_lease(sequence.account, lease, |longer, shorter| self.cache.covers(longer, shorter));
+            }
+            Keep::ForItsRun => {}
+        }
+        self.cache.release(lock, &slots);
+    }
+
+    /// Lets those go on that waited for the prefill of `id`.
+    fn lead_no_more(&mut self, id: SequenceId, now: Duration) {
+        self.prefilling.retain(|&prefilling| prefilling != id);
+        for follower in self.followers.remove(&id).unwrap_or_default() {
+            self.make_ready(follower, true, now);
+        }
+    }
+
+    fn make_ready(&mut self, id: SequenceId, first: bool, now: Duration) {
+        let sequence = &mut self.sequences[id];
+        sequence.standing = Standing::Ready;
+        self.queue.push(sequence.account, id, first, now);
+    }
+
+    fn retract(&mut self, id: SequenceId, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
+        self.stop(id, now, Keep::ForItself);
+        plan.retracted += 1;
+        let sequence = &self.sequences[id];
+        let settled = sequence.sampled_row.is_none();
+        #[cfg(test)]
+        let settled = settled || self.fault == Some(Fault::ResumeUnsettled);
+        if !settled || paused.contains(&sequence.call) {
+            self.park(id);
+        } else {
+            self.make_ready(id, true, now);
+        }
+    }
+
+    fn park(&mut self, id: SequenceId) {
+        self.sequences[id].standing = Standing::Parked;
+        self.parked.push(id);
+    }
+
+    /// Chooses the next step's work and allocates its slots. `paused` calls keep their place but compute nothing.
+    pub(crate) fn plan(&mut self, now: Duration, paused: &BTreeSet<CallKey>) -> Plan {
+        let mut plan = Plan::default();
+        self.reserve.step();
+        self.unpark(now, paused);
+        self.preempt(now, paused, &mut plan);
+        let decoding = self.plan_decode(now, paused, &mut plan);
+        let step = self.limits.step_tokens_max.saturating_sub(decoding);
+        let mut budget = Budget {
+            prefill: if decoding == 0 { step } else { step.min(self.limits.prefill_chunk_tokens) },
+            rows: self.limits.step_rows_max.saturating_sub(decoding),
+        };
+        self.plan_prefill(now, paused, &mut budget, &mut plan);
+        if plan.chunks.is_empty() {
+            self.unblock(now, paused, &mut budget, &mut plan);
+        }
+        plan
+    }
+
+    fn unpark(&mut self, now: Duration, paused: &BTreeSet<CallKey>) {
+        #[cfg(test)]
+        if self.fault == Some(Fault::ForgetParked) {
+            return;
+        }
+        let sequences = &self.sequences;
+        let (still, ready): (Vec<_>, Vec<_>) = self
+            .parked
+            .drain(..)
+            .partition(|&id| paused.contains(&sequences[id].call) || sequences[id].sampled_row.is_some());
+        self.parked = still;
+        for id in ready {
+            self.make_ready(id, true, now);
+        }
+    }
+
+    /// Retracts running sequences for the next waiting one if that was served much less.
+    fn preempt(&mut self, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
+        let Some(id) = self.next_candidate(paused, now) else { return };
+        let needed = self.needed(id);
+        let waiting = Holding { account: self.sequences[id].account, slots: needed, computed: 0 };
+        while !self.fits(needed) {
+            let gives_way = |id: &SequenceId| {
+                let sequence = &self.sequences[*id];
+                let (account, computed) = (sequence.account, sequence.computed_since_admission);
+                paused.contains(&sequence.call)
+                    || self.queue.outranks(waiting, Holding { account, slots: sequence.slots.len(), computed })
+            };
+            let victims = || self.running.iter().copied().filter(gives_way);
+            let gained: usize = victims().map(|id| self.sequences[id].slots.len()).sum();
+            let Some(victim) = victims().max_by_key(|&id| self.burden(id, paused)) else { return };
+            if needed > self.cache.available() + gained {
+                return; // It would be in vain.
+            }
+            self.retract(victim, now, paused, plan);
+        }
+    }
+
+    /// Slots that letting a waiting sequence in takes from what is available.
+    fn needed(&self, id: SequenceId) -> usize {
+        let sequence = &self.sequences[id];
+        let matched = self.cache.matched(&sequence.namespace, sequence.reusable());
+        self.cache.missing(matched.tokens, sequence.end()) + matched.evictable + self.reserve.slots(sequence)
+    }
+
+    /// Whether there is a seat and memory for a waiting sequence that needs so much.
+    fn fits(&self, needed: usize) -> bool {
+        self.running.is_empty()
+            || (self.running.len() < self.limits.running_max && needed + self.committed() <= self.cache.available())
+    }
+
+    /// Slots that running sequences still need for their prompts and are expected to need for their output.
+    fn committed(&self) -> usize {
+        let running = self.running.iter().map(|&id| &self.sequences[id]);
+        running
+            .map(|sequence| self.cache.missing(sequence.slots.len(), sequence.end()) + self.reserve.slots(sequence))
+            .sum()
+    }
+
+    /// The greatest gives way when memory has run out: one whose reader is slow, then as the queue orders runs, then
+    /// the youngest.
+    fn burden(&self, id: SequenceId, paused: &BTreeSet<CallKey>) -> impl Ord + use<> {
+        let sequence = &self.sequences[id];
+        (paused.contains(&sequence.call), self.queue.burden(sequence.account), id)
+    }
+
+    /// Plans a token for each running sequence that decodes; returns how many.
+    fn plan_decode(&mut self, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) -> usize {
+        let mut decoding: Vec<SequenceId> = self.running.clone();
+        decoding.retain(|&id| {
+            let sequence = &self.sequences[id];
+            sequence.is_decoding()
+                && !paused.contains(&sequence.call)
+                && (sequence.sampled_row.is_none() || sequence.may_go_on(self.context_length))
+        });
+        let missing = |id: &SequenceId| {
+            let sequence = &self.sequences[*id];
+            self.cache.missing(sequence.slots.len(), sequence.computed + 1)
+        };
+        if decoding.iter().map(missing).sum::<usize>() > self.cache.available() {
+            // Who would be retracted last takes first, so that whoever is retracted has no part in the plan yet.
+            decoding.sort_by_cached_key(|&id| self.burden(id, paused));
+        }
+        for id in decoding {
+            if self.sequences[id].standing == Standing::Running {
+                self.plan_token(id, now, paused, plan);
+            }
+        }
+        plan.chunks.len()
+    }
+
+    fn plan_token(&mut self, id: SequenceId, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
+        loop {
+            if self.grow(id, 1) {
+                let chunk = self.take(id, 1, now);
+                return plan.chunks.push(chunk);
+            }
+            self.reserve.retracted();
+            let planned = |other: SequenceId| plan.chunks.iter().any(|chunk| chunk.sequence == other);
+            let victim = self.running.iter().copied().filter(|&other| !planned(other));
+            let victim = victim.max_by_key(|&other| self.burden(other, paused)).expect("at least the sequence itself");
+            self.retract(victim, now, paused, plan);
+            if victim == id {
+                return;
+            }
+        }
+    }
+
+    /// Makes room for `count` more tokens of a running sequence, at nobody's expense but the cache's.
+    fn grow(&mut self, id: SequenceId, count: usize) -> bool {
+        let sequence = &mut self.sequences[id];
+        let held = sequence.slots.len();
+        let grown = self.cache.reserve(&mut sequence.slots, sequence.computed + count);
+        self.queue.took(sequence.account, sequence.slots.len() - held);
+        grown
+    }
+
+    /// Counts `count` tokens of a running sequence, which has slots for them, as computed.
+    fn take(&mut self, id: SequenceId, count: usize, now: Duration) -> Chunk {
+        let sequence = &mut self.sequences[id];
+        let prefill = !sequence.is_decoding();
+        let tokens = sequence.computed..sequence.computed + count;
+        sequence.computed = tokens.end;
+        sequence.computed_since_admission += count;
+        sequence.progress_at = now;
+        let new = tokens.end.saturating_sub(sequence.charged.max(tokens.start));
+        sequence.charged = sequence.charged.max(tokens.end);
+        self.queue.charge(sequence.account, new, !prefill);
+        let rows = sequence.rows_of(&tokens);
+        Chunk { sequence: id, tokens, rows, prefill, sampled_row: sequence.sampled_row }
+    }
+
+    /// Spends the budget on running prefills and on sequences it lets in, whoever was served least first.
+    fn plan_prefill(&mut self, now: Duration, paused: &BTreeSet<CallKey>, budget: &mut Budget, plan: &mut Plan) {
+        let turn = |scheduler: &Self, id: SequenceId| {
+            let sequence = &scheduler.sequences[id];
+            let starved = now.saturating_sub(sequence.progress_at) > STARVED_AFTER;
+            (Reverse(starved), scheduler.queue.turn(sequence.account))
+        };
+        let mut prefills: Vec<SequenceId> = self.running.clone();
+        prefills.retain(|&id| {
+            let sequence = &self.sequences[id];
+            !paused.contains(&sequence.call) && !sequence.is_decoding() && sequence.remaining() > 0
+        });
+        prefills.sort_by_cached_key(|&id| Reverse(turn(self, id)));
+        let mut admitting = true;
+        while budget.prefill > 0 {
+            let running = prefills.last().copied();
+            let waiting = if admitting { self.next_candidate(paused, now) } else { None };
+            let earlier = match (waiting, running) {
+                (Some(waiting), Some(running)) => turn(self, waiting) < turn(self, running),
+                (waiting, _) => waiting.is_some(),
+            };
+            if let Some(waiting) = waiting.filter(|_| earlier) {
+                admitting = self.admit(waiting, now, plan);
+                if admitting {
+                    self.plan_chunk(waiting, now, budget, plan);
+                }
+            } else if let Some(running) = running {
+                prefills.pop();
+                self.plan_chunk(running, now, budget, plan);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Plans as much of a running prefill as budget and memory allow.
+    fn plan_chunk(&mut self, id: SequenceId, now: Duration, budget: &mut Budget, plan: &mut Plan) {
+        let sequence = &self.sequences[id];
+        let room = self.cache.available() + sequence.slots.len() - sequence.computed;
+        let count = budget.chunk(sequence).min(room);
+        if count == 0 || !self.grow(id, count) {
+            return;
+        }
+        let chunk = self.take(id, count, now);
+        budget.prefill -= count;
+        budget.rows -= chunk.rows.len();
+        plan.chunks.push(chunk);
+    }
+
+    /// Nothing could be planned. If running prefills have filled the memory between them, the first in order goes on
+    /// at the others' expense.
+    fn unblock(&mut self, now: Duration, paused: &BTreeSet<CallKey>, budget: &mut Budget, plan: &mut Plan) {
+        let stuck = self.running.iter().copied().filter(|&id| {
+            let sequence = &self.sequences[id];
+            !paused.contains(&sequence.call) && sequence.sampled_row.is_none() && sequence.remaining() > 0
+        });
+        let Some(first) = stuck.min_by_key(|&id| self.burden(id, paused)) else { return };
+        while plan.chunks.is_empty() {
+            let others = self.running.iter().copied().filter(|&id| id != first);
+            let Some(victim) = others.max_by_key(|&id| self.burden(id, paused)) else { return };
+            self.reserve.retracted();
+            self.retract(victim, now, paused, plan);
+            self.plan_chunk(first, now, budget, plan);
+        }
+    }
+
+    /// The waiting sequence that is to be let in next. Those that have to wait for something else are put aside.
+    fn next_candidate(&mut self, paused: &BTreeSet<CallKey>, now: Duration) -> Option<SequenceId> {
+        while let Some((account, ready)) = self.queue.next(now) {
+            let matched = |id: &SequenceId| {
+                let sequence = &self.sequences[*id];
+                self.cache.match_length(&sequence.namespace, sequence.reusable())
+            };
+            let first = *ready.front().expect("a ready run has a ready sequence");
+            let id = if ready.len() == 1 || self.sequences[first].lease.is_some() {
+                first
+            } else {
+                // The first of the longest.
+                let candidates = ready.iter().take(PREFIX_CANDIDATES).enumerate();
+                let best = candidates.max_by_key(|(place, id)| (matched(id), Reverse(*place)));
+                best.map_or(first, |(_, id)| *id)
+            };
+            if paused.contains(&self.sequences[id].call) {
+                self.queue.remove(account, id);
+                self.park(id);
+            } else if let Some(leader) = self.leader(id, matched(&id)) {
+                self.queue.remove(account, id);
+                self.sequences[id].standing = Standing::Following(leader);
+                self.followers.entry(leader).or_default().push(id);
+            } else {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A running prefill that is about to compute a prefix which `id` would otherwise compute again.
+    fn leader(&self, id: SequenceId, matched: usize) -> Option<SequenceId> {
+        let sequence = &self.sequences[id];
+        self.prefilling.iter().copied().find(|&other| {
+            let other = &self.sequences[other];
+            other.namespace == sequence.namespace && {
+                let theirs = &other.tokens[..other.end()];
+                let shared = sequence.reusable().iter().zip(theirs).take_while(|(a, b)| a == b).count();
+                self.cache.whole_pages(shared) >= matched + SHARED_PREFILL_MIN_TOKENS
+            }
+        })
+    }
+
+    /// Lets a waiting sequence in if there is room for it.
+    fn admit(&mut self, id: SequenceId, now: Duration, plan: &mut Plan) -> bool {
+        if !self.fits(self.needed(id)) {
+            return false;
+        }
+        let sequence = &mut self.sequences[id];
+        #[cfg(test)]
+        let namespace = match self.fault {
+            Some(Fault::ShareAcrossNamespaces) => &crate::tests::anybody(),
+            _ => &sequence.namespace,
+        };
+        #[cfg(not(test))]
+        let namespace = &sequence.namespace;
+        let reusable = &sequence.tokens[..sequence.reusable().len()];
+        let lock = self.cache.acquire(namespace, reusable, &mut sequence.slots);
+        let cached = lock.tokens();
+        #[cfg(test)]
+        let lock = if self.fault == Some(Fault::UnlockEarly) {
+            let slots = sequence.slots.clone();
+            self.cache.release(lock, &slots);
+            self.cache.acquire(namespace, &[], &mut Vec::new())
+        } else {
+            lock
+        };
+        let sequence = &mut self.sequences[id];
+        self.queue.remove(sequence.account, id);
+        self.queue.admitted(sequence.account, now);
+        self.queue.took(sequence.account, cached);
+        if let Some(lease) = sequence.lease.take() {
+            self.cache.end_lease(lease);
+        }
+        sequence.lock = Some(lock);
+        sequence.computed = cached;
+        sequence.computed_since_admission = 0;
+        sequence.charged = sequence.charged.max(cached);
+        sequence.standing = Standing::Running;
+        if sequence.cached.is_none() {
+            sequence.cached = Some(cached);
+            plan.cached_tokens += cached;
+        }
+        plan.admitted += 1;
+        if sequence.has_sampled_nothing() {
+            self.prefilling.push(id);
+        }
+        self.running.push(id);
+        true
+    }
+
+    /// Writes the step's batch: what the plan computes, and where it reads and writes.
+    pub(crate) fn fill(&self, plan: &Plan, batch: &mut Batch) {
+        batch.clear();
+        for chunk in &plan.chunks {
+            let sequence = &self.sequences[chunk.sequence];
+            let base = batch.tokens.len();
+            let positions = chunk.tokens.clone().map(|position| position as u32);
+            let context = &sequence.slots[..chunk.tokens.end];
+            if let Some(row) = chunk.sampled_row {
+                batch.sampled_inputs.push((base as u32, row));
+                batch.push_sequence(&[0], positions, context);
+            } else {
+                batch.push_sequence(&sequence.tokens[chunk.tokens.clone()], positions, context);
+            }
+            if sequence.namespace.adapter != 0 {
+                batch.adapters.resize(base, 0);
+                batch.adapters.resize(batch.tokens.len(), sequence.namespace.adapter);
+            }
+            batch.sample_rows.extend(chunk.rows.clone().map(|row| (base + row - chunk.tokens.start) as u32));
+        }
+        if !batch.adapters.is_empty() {
+            batch.adapters.resize(batch.tokens.len(), 0);
+        }
+    }
+
+    /// Remembers the prompts whose last chunk was launched, so that others can take them over: whatever they launch
+    /// comes later. Returns the sequences that this completes.
+    pub(crate) fn publish_prompts(&mut self, plan: &Plan, now: Duration) -> Vec<Sequence> {
+        let mut published = Vec::new();
+        for chunk in plan.chunks.iter().filter(|chunk| chunk.prefill) {
+            let sequence = &mut self.sequences[chunk.sequence];
+            if chunk.tokens.end != sequence.end() {
+                continue;
+            }
+            if matches!(sequence.goal, Goal::Publish) {
+                self.stop(chunk.sequence, now, Keep::ForGood);
+                published.extend(self.forget(chunk.sequence));
+            } else {
+                let lock = sequence.lock.as_mut().expect("a running sequence holds a lock");
+                self.cache.insert(lock, &sequence.tokens[..sequence.computed], &mut sequence.slots);
+                self.lead_no_more(chunk.sequence, now);
+            }
+        }
+        published
+    }
+
+    /// Checks the books.
+    ///
+    /// # Panics
+    /// If a slot or a sequence is lost.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let held = self.running.iter().map(|&id| &self.sequences[id]);
+        self.cache.check(held.flat_map(|sequence| &sequence.slots[sequence.lock.as_ref().unwrap().tokens()..]));
+        let (free, evictable, locked) = (self.cache.free(), self.cache.evictable(), self.cache.locked());
+        assert_eq!(free + evictable + locked, self.cache.size());
+        self.queue.check();
+        let followers: usize = self.followers.values().map(Vec::len).sum();
+        let standing = |wanted: fn(&Standing) -> bool| self.sequences.values().filter(|s| wanted(&s.standing)).count();
+        assert_eq!(standing(|s| matches!(s, Standing::Running)), self.running.len(), "running sequences");
+        assert_eq!(standing(|s| matches!(s, Standing::Following(_))), followers, "followers");
+        assert_eq!(standing(|s| matches!(s, Standing::Parked)), self.parked.len(), "parked sequences");
+        assert_eq!(standing(|s| matches!(s, Standing::Ready)), self.queue.ready(), "ready sequences");
+        for leader in self.followers.keys().filter(|leader| !self.followers[*leader].is_empty()) {
+            assert!(self.prefilling.contains(leader), "followers wait for a running prefill");
+        }
+    }
+}
+
+/// For whom what a stopped sequence computed is kept.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// Its run may ask for more of the same.
+    ForItsRun,
+    /// It will be resumed.
+    ForItself,
+    /// Everybody, for good.
+    ForGood,
 }

@@ -46,17 +46,23 @@ pub enum ModelError {
 
 /// One model on one device, with KV memory of `kv_slots` tokens.
 ///
-/// `forward` and `sample` are launched separately, so that masks can be built while the forward pass runs. The
-/// simulator implements this trait with a script.
+/// `forward` and `sample` are launched separately, so that masks can be built while the forward pass runs. What is
+/// launched is computed in the order of launching. The simulator implements this trait with a script.
 pub trait ModelRunner: Send {
     /// The model.
     fn info(&self) -> &ModelInfo;
     /// Tokens that fit its KV memory; slots are numbered from 0.
     fn kv_slots(&self) -> usize;
+    /// Whether launching returns before the device is done. Then the engine plans one step ahead: it launches a pass
+    /// whose input tokens are still being sampled ([`Batch::sampled_inputs`]), and commits the step before meanwhile. Where
+    /// launching is computing, that would only cost: each finished sequence computes a token too many.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
     /// Launches one forward pass, which writes the KV of `batch.slots` and leaves logits for `batch.sample_rows`.
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
     /// Launches sampling of the last pass's rows, a request each, in order.
     fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError>;
-    /// Waits for the results of the last `sample`.
+    /// Waits for the results of the oldest `sample` not waited for; there are at most two.
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError>;
 }

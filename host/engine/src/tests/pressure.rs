@@ -81,7 +81,7 @@ fn a_reader_that_went_away_gives_its_memory_back() {
     bench.finish();
     assert!(bench.seen.lock().unwrap().steps < 20, "the abandoned call ended early");
     assert_eq!(collect(kept).0, expected_text(&[4, 5], 10));
-    assert_eq!(bench.engine.slots().2, 0, "nothing is locked");
+    assert_eq!(bench.engine.scheduler().cache().locked(), 0, "nothing is locked");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_reader_that_never_reads_is_cancelled_in_the_end() {
     assert!(!bench.engine.is_empty());
     *bench.clock.0.lock().unwrap() += Duration::from_secs(3600);
     bench.finish();
-    assert_eq!(bench.engine.slots().2, 0);
+    assert_eq!(bench.engine.scheduler().cache().locked(), 0);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! A model by script: a slot of its KV memory stores a hash of everything up to its token, and the next token is a
-//! function of that hash. So a stale, shared or misplaced slot shows as a wrong token.
+//! function of that hash. So a stale, shared or misplaced slot shows as a wrong token. The adapter is part of the hash:
+//! where each namespace has an adapter of its own, a slot shown to another namespace shows as well.
+//!
+//! It can compute while the host goes on: then what is launched is computed when its results are waited for, in order.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +15,14 @@ use std::{
 };
 
 use sglhost_cache::Namespace;
-use sglhost_core::{Clock, SamplingParams, TenantId, TokenId, limits::EngineLimits};
+use sglhost_core::{Clock, RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
 use sglhost_model::{Batch, ModelError, ModelInfo, ModelRunner, RowRequest, RowResult};
 use sglhost_text::{GgufVocabulary, Tokenizer};
 use tokio::sync::mpsc;
 
 use crate::{
-    CallEvent, Outcome,
-    call::{Accepted, Job},
+    CallEvent, EngineMetrics, Outcome,
+    call::{Accepted, Job, Message},
     engine_loop::EngineLoop,
     generation::{Generation, Start},
     output::Output,
@@ -53,12 +57,19 @@ fn extend(hash: u64, token: TokenId) -> u64 {
     mixed ^ (mixed >> 29)
 }
 
-fn hash(tokens: &[TokenId]) -> u64 {
-    tokens.iter().fold(7, |hash, &token| extend(hash, token))
+/// The hash of nothing.
+fn start(adapter: u32) -> u64 {
+    extend(7, adapter)
 }
 
-fn token_after(hash: u64) -> TokenId {
-    (hash % 26) as TokenId
+fn hash(adapter: u32, tokens: &[TokenId]) -> u64 {
+    tokens.iter().fold(start(adapter), |hash, &token| extend(hash, token))
+}
+
+/// The token sampled as the `position`th of an output; greedy without a seed.
+fn token_after(hash: u64, random: Option<(u64, u64)>) -> TokenId {
+    let drawn = random.map_or(hash, |(seed, position)| extend(extend(hash, seed as u32), position as u32));
+    (drawn % 26) as TokenId
 }
 
 fn logprob(hash: u64, token: TokenId) -> f32 {
@@ -67,22 +78,34 @@ fn logprob(hash: u64, token: TokenId) -> f32 {
 
 /// What the model says after `tokens`.
 pub(super) fn next_token(tokens: &[TokenId]) -> TokenId {
-    token_after(hash(tokens))
+    token_after(hash(0, tokens), None)
 }
 
 /// What the model says of `continuation` after `prompt`.
 pub(super) fn logprobs(prompt: &[TokenId], continuation: &[TokenId]) -> Vec<f32> {
+    logprobs_adapted(0, prompt, continuation)
+}
+
+pub(super) fn logprobs_adapted(adapter: u32, prompt: &[TokenId], continuation: &[TokenId]) -> Vec<f32> {
     let all = [prompt, continuation].concat();
-    (prompt.len()..all.len()).map(|at| logprob(hash(&all[..at]), all[at])).collect()
+    (prompt.len()..all.len()).map(|at| logprob(hash(adapter, &all[..at]), all[at])).collect()
+}
+
+/// What a generation of `count` tokens gives, as text; drawn if there is a seed.
+pub(super) fn sampled_text(adapter: u32, prompt: &[TokenId], count: usize, seed: Option<u64>) -> String {
+    let mut hash = hash(adapter, prompt);
+    let mut text = String::new();
+    for position in 0..count as u64 {
+        let token = token_after(hash, seed.map(|seed| (seed, position)));
+        hash = extend(hash, token);
+        text.push(char::from(b'a' + token as u8));
+    }
+    text
 }
 
 /// What a greedy generation of `count` tokens gives, as text.
 pub(super) fn expected_text(prompt: &[TokenId], count: usize) -> String {
-    let mut tokens = prompt.to_vec();
-    for _ in 0..count {
-        tokens.push(next_token(&tokens));
-    }
-    tokens[prompt.len()..].iter().map(|&token| char::from(b'a' + token as u8)).collect()
+    sampled_text(0, prompt, count, None)
 }
 
 /// What the model saw.
@@ -95,72 +118,86 @@ pub(super) struct Seen {
 
 pub(super) struct Scripted {
     info: ModelInfo,
+    /// Whether it computes while the host goes on.
+    ahead: bool,
     /// Hash and position of what each slot holds.
     slots: Vec<Option<(u64, u32)>>,
+    launched: VecDeque<Launched>,
+    /// Hashes of the last pass's sample rows.
     rows: Vec<u64>,
-    results: Vec<RowResult>,
+    /// Tokens of the last sampling that was computed.
+    sampled: Vec<TokenId>,
     pub(super) seen: Arc<Mutex<Seen>>,
     pub(super) fail: Arc<AtomicBool>,
 }
 
+enum Launched {
+    Forward(Batch),
+    Sample(Vec<RowRequest>),
+}
+
+/// Sizes of a scripted model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) kv_slots: usize,
+    pub(super) page_tokens: usize,
+    pub(super) context_length: usize,
+    pub(super) ahead: bool,
+}
+
 impl Scripted {
-    pub(super) fn new(kv_slots: usize, context_length: usize) -> Self {
+    pub(super) fn new(sizes: Sizes) -> Self {
         let kv = sglhost_device::KvLayout {
             layers: 1,
             kv_heads: 1,
             head_dim: 1,
             dtype: sglhost_device::DType::F32,
-            page_tokens: 1,
+            page_tokens: sizes.page_tokens,
         };
         Self {
             info: ModelInfo {
                 name: "scripted".to_owned(),
                 architecture: "script".to_owned(),
                 vocabulary: VOCABULARY,
-                context_length,
+                context_length: sizes.context_length,
                 end_of_text: vec![END],
                 kv,
                 description: "a script".to_owned(),
             },
-            slots: vec![None; kv_slots],
+            ahead: sizes.ahead,
+            slots: vec![None; sizes.kv_slots],
+            launched: VecDeque::new(),
             rows: Vec::new(),
-            results: Vec::new(),
+            sampled: Vec::new(),
             seen: Arc::default(),
             fail: Arc::default(),
         }
     }
-}
 
-impl ModelRunner for Scripted {
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn kv_slots(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        if self.fail.swap(false, Ordering::Relaxed) {
-            return Err(ModelError::Unsupported("a scripted failure".to_owned()));
+    fn compute(&mut self, batch: &Batch) {
+        let mut tokens = batch.tokens.clone();
+        for &(row, sampled) in &batch.sampled_inputs {
+            tokens[row as usize] = self.sampled[sampled as usize];
         }
         let mut hashes = Vec::new();
         for sequence in 0..batch.sequence_count() {
-            let [start, end] = [0, 1].map(|more| batch.sequence_starts[sequence + more] as usize);
+            let [start_row, end] = [0, 1].map(|more| batch.sequence_starts[sequence + more] as usize);
             let [from, to] = [0, 1].map(|more| batch.context_starts[sequence + more] as usize);
             let context = &batch.context_slots[from..to];
-            let cached = context.len() - (end - start);
+            let adapter = batch.adapters.get(start_row).copied().unwrap_or(0);
+            let cached = context.len() - (end - start_row);
+            let mut all = start(adapter);
             for (position, &slot) in context[..cached].iter().enumerate() {
-                let (_, held) = self.slots[slot as usize].expect("a context slot was written");
+                let (hash, held) = self.slots[slot as usize].expect("a context slot was written");
                 assert_eq!(held as usize, position, "slot {slot} holds another position");
+                all = hash;
             }
-            let mut hash = if cached == 0 { 7 } else { self.slots[context[cached - 1] as usize].unwrap().0 };
-            for row in start..end {
-                assert_eq!(batch.positions[row] as usize, cached + row - start);
-                assert_eq!(batch.slots[row], context[cached + row - start]);
-                hash = extend(hash, batch.tokens[row]);
-                self.slots[batch.slots[row] as usize] = Some((hash, batch.positions[row]));
-                hashes.push(hash);
+            for row in start_row..end {
+                assert_eq!(batch.positions[row] as usize, cached + row - start_row);
+                assert_eq!(batch.slots[row], context[cached + row - start_row]);
+                all = extend(all, tokens[row]);
+                self.slots[batch.slots[row] as usize] = Some((all, batch.positions[row]));
+                hashes.push(all);
             }
         }
         self.rows = batch.sample_rows.iter().map(|&row| hashes[row as usize]).collect();
@@ -168,14 +205,14 @@ impl ModelRunner for Scripted {
         seen.tokens += batch.token_count();
         seen.steps += 1;
         seen.most_sequences = seen.most_sequences.max(batch.sequence_count());
-        Ok(())
     }
 
-    fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError> {
-        assert_eq!(rows.len(), self.rows.len());
+    fn answer(&mut self, requests: &[RowRequest]) -> Vec<RowResult> {
+        assert_eq!(requests.len(), self.rows.len());
         let answer = |(request, &hash): (&RowRequest, &u64)| match request {
             RowRequest::Sample(row) => {
-                let wanted = token_after(hash);
+                let random = (row.temperature > 0.0).then_some((row.seed, row.position));
+                let wanted = token_after(hash, random);
                 let token = match &row.mask {
                     Some(mask) if !mask.allows(wanted) => mask.iter().next().expect("a mask allows something"),
                     _ => wanted,
@@ -189,12 +226,47 @@ impl ModelRunner for Scripted {
                 RowResult { token: *token, logprob: logprob(hash, *token), top: all }
             }
         };
-        self.results = rows.iter().zip(&self.rows).map(answer).collect();
+        let results: Vec<RowResult> = requests.iter().zip(&self.rows).map(answer).collect();
+        self.sampled = results.iter().map(|result| result.token).collect();
+        results
+    }
+}
+
+impl ModelRunner for Scripted {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn kv_slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        if self.fail.swap(false, Ordering::Relaxed) {
+            self.launched.clear();
+            return Err(ModelError::Unsupported("a scripted failure".to_owned()));
+        }
+        self.launched.push_back(Launched::Forward(batch.clone()));
+        Ok(())
+    }
+
+    fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError> {
+        self.launched.push_back(Launched::Sample(rows.to_vec()));
         Ok(())
     }
 
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError> {
-        Ok(std::mem::take(&mut self.results))
+        while let Some(launched) = self.launched.pop_front() {
+            match launched {
+                Launched::Forward(batch) => self.compute(&batch),
+                Launched::Sample(rows) => return Ok(self.answer(&rows)),
+            }
+        }
+        panic!("nothing was sampled");
     }
 }
 
@@ -218,33 +290,91 @@ pub(super) struct Bench {
     pub(super) clock: Arc<TestClock>,
     pub(super) seen: Arc<Mutex<Seen>>,
     pub(super) fail: Arc<AtomicBool>,
-    inbox: SyncSender<Accepted>,
+    pub(super) metrics: Arc<EngineMetrics>,
+    inbox: SyncSender<Message>,
     tokenizer: Arc<Tokenizer>,
+}
+
+/// Who calls, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) tenant: TenantId,
+    pub(super) run: RunId,
+    pub(super) adapter: u32,
+    pub(super) priority: i32,
+    pub(super) deadline: Option<Duration>,
+    /// Events that the reader's channel holds.
+    pub(super) buffered: usize,
+}
+
+impl Caller {
+    /// A run of the one local tenant.
+    pub(super) fn run(run: u64) -> Self {
+        let tenant = TenantId::local();
+        Self { tenant, run: RunId(run), adapter: 0, priority: 0, deadline: None, buffered: 4096 }
+    }
+
+    pub(super) fn of(tenant: &str, run: u64) -> Self {
+        Self { tenant: TenantId(Arc::from(tenant)), ..Self::run(run) }
+    }
 }
 
 impl Bench {
     pub(super) fn new(kv_slots: usize, limits: EngineLimits) -> Self {
-        let runner = Scripted::new(kv_slots, kv_slots);
+        Self::with(Sizes { kv_slots, page_tokens: 1, context_length: kv_slots, ahead: false }, limits)
+    }
+
+    pub(super) fn with(sizes: Sizes, limits: EngineLimits) -> Self {
+        let runner = Scripted::new(sizes);
         let (seen, fail) = (runner.seen.clone(), runner.fail.clone());
-        let clock = Arc::new(TestClock::default());
-        let (inbox, receiver): (_, Receiver<Accepted>) = sync_channel(10_000);
-        let engine = EngineLoop::new(Box::new(runner), limits, clock.clone(), receiver);
-        Self { engine, clock, seen, fail, inbox, tokenizer: tokenizer() }
+        let (clock, metrics) = (Arc::new(TestClock::default()), Arc::new(EngineMetrics::default()));
+        let (inbox, receiver): (_, Receiver<Message>) = sync_channel(10_000);
+        let engine = EngineLoop::new(Box::new(runner), limits, clock.clone(), receiver, metrics.clone());
+        Self { engine, clock, seen, fail, metrics, inbox, tokenizer: tokenizer() }
+    }
+
+    pub(super) fn call_by(&self, caller: &Caller, prompt: &[TokenId], job: Job) -> mpsc::Receiver<CallEvent> {
+        let (sender, receiver) = mpsc::channel(caller.buffered);
+        let model: Arc<str> = Arc::from("scripted");
+        let namespace = match job {
+            Job::Publish => Namespace::published(model),
+            _ => Namespace { adapter: caller.adapter, ..Namespace::new(caller.tenant.clone(), model) },
+        };
+        let accepted = Accepted {
+            tenant: caller.tenant.clone(),
+            run: caller.run,
+            priority: caller.priority,
+            deadline: caller.deadline,
+            namespace,
+            prompt: prompt.to_vec(),
+            job,
+            output: Output::new(sender),
+        };
+        self.inbox.send(Message::Call(Box::new(accepted))).unwrap();
+        receiver
+    }
+
+    pub(super) fn end_run(&self, caller: &Caller) {
+        self.inbox.send(Message::RunEnded(caller.tenant.clone(), caller.run)).unwrap();
+    }
+
+    pub(super) fn advance(&self, by: Duration) {
+        *self.clock.0.lock().unwrap() += by;
     }
 
     /// Queues a call whose reader holds at most `buffered` events.
     pub(super) fn call_with_buffer(&self, prompt: &[TokenId], job: Job, buffered: usize) -> mpsc::Receiver<CallEvent> {
-        let (sender, receiver) = mpsc::channel(buffered);
-        let namespace = Namespace::new(TenantId::local(), Arc::from("scripted"));
-        self.inbox.send(Accepted { namespace, prompt: prompt.to_vec(), job, output: Output::new(sender) }).unwrap();
-        receiver
+        self.call_by(&Caller { buffered, ..Caller::run(0) }, prompt, job)
     }
 
     pub(super) fn call(&self, prompt: &[TokenId], job: Job) -> mpsc::Receiver<CallEvent> {
-        self.call_with_buffer(prompt, job, 4096)
+        self.call_by(&Caller::run(0), prompt, job)
     }
 
     pub(super) fn generation(&self, params: SamplingParams) -> Job {
+        // Without a seed the script is followed greedily.
+        let temperature = if params.seed.is_some() { params.temperature } else { 0.0 };
+        let params = SamplingParams { temperature, ..params };
         let start = Start { prompt: &[], end_tokens: &[END], tokenizer: &self.tokenizer, fallback_seed: 0 };
         Job::Generate(Box::new(Generation::new(params, None, &start).unwrap()))
     }
