@@ -267,6 +267,7 @@ impl EngineLoop {
                 if let Some(sequence) = self.scheduler.get_mut(chunk.sequence) {
                     #[cfg(test)]
                     let computed = sequence.computed_since_admission as u64;
+                    sequence.rows_in_flight += 1;
                     match &mut sequence.goal {
                         Goal::Generate(generation) => match generation.row(vocabulary) {
                             Ok(asked) => {
@@ -320,6 +321,7 @@ impl EngineLoop {
         for ((id, row), result) in step.rows.into_iter().zip(results) {
             let Some(sequence) = self.scheduler.get_mut(id) else { continue };
             sequence.sampled_row = None;
+            sequence.rows_in_flight -= 1;
             let Some(state) = self.calls.get_mut(&sequence.call).filter(|state| !state.ended) else { continue };
             let cached = sequence.cached.unwrap_or(0);
             let outcome = match &mut sequence.goal {

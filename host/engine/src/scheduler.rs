@@ -123,7 +123,7 @@ impl Budget {
     fn chunk(&self, sequence: &Sequence) -> usize {
         let count = sequence.remaining().min(self.prefill);
         match sequence.goal {
-            Goal::Score { from, .. } => count.min((from - 1).saturating_sub(sequence.computed) + self.rows),
+            Goal::Score { .. } => count.min(sequence.first_row().saturating_sub(sequence.computed) + self.rows),
             Goal::Generate(_) | Goal::NextTokens { .. } if count == sequence.remaining() && self.rows == 0 => count - 1,
             Goal::Generate(_) | Goal::NextTokens { .. } | Goal::Publish => count,
         }
@@ -276,7 +276,7 @@ impl Scheduler {
         self.stop(id, now, Keep::ForItself);
         plan.retracted += 1;
         let sequence = &self.sequences[id];
-        let settled = sequence.sampled_row.is_none();
+        let settled = sequence.rows_in_flight == 0;
         #[cfg(test)]
         let settled = settled || self.fault == Some(Fault::ResumeUnsettled);
         if !settled || paused.contains(&sequence.call) {
@@ -319,7 +319,7 @@ impl Scheduler {
         let (still, ready): (Vec<_>, Vec<_>) = self
             .parked
             .drain(..)
-            .partition(|&id| paused.contains(&sequences[id].call) || sequences[id].sampled_row.is_some());
+            .partition(|&id| paused.contains(&sequences[id].call) || sequences[id].rows_in_flight > 0);
         self.parked = still;
         for id in ready {
             self.make_ready(id, true, now);

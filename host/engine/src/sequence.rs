@@ -39,6 +39,8 @@ pub(crate) struct Sequence {
     pub(crate) computed_since_admission: usize,
     /// Which row of the last launched sampling gives its next token, if that is not known yet.
     pub(crate) sampled_row: Option<u32>,
+    /// Rows of it that are being sampled or scored.
+    pub(crate) rows_in_flight: usize,
     /// When it was queued, or a token of it was last computed.
     pub(crate) progress_at: Duration,
     pub(crate) standing: Standing,
@@ -87,6 +89,7 @@ impl Sequence {
             charged: 0,
             computed_since_admission: 0,
             sampled_row: None,
+            rows_in_flight: 0,
             progress_at: Duration::ZERO,
             standing: Standing::Ready,
             goal,
@@ -130,10 +133,10 @@ impl Sequence {
         }
     }
 
-    /// The first token whose logits are wanted.
-    fn first_row(&self) -> usize {
-        match self.goal {
-            Goal::Score { from, .. } => from - 1,
+    /// The first token whose logits are still wanted. Known only when no row is in flight, a lower bound otherwise.
+    pub(crate) fn first_row(&self) -> usize {
+        match &self.goal {
+            Goal::Score { from, logprobs, .. } => from - 1 + logprobs.len(),
             Goal::Generate(_) | Goal::NextTokens { .. } => self.tokens.len() - 1,
             Goal::Publish => self.tokens.len(),
         }
