@@ -252,10 +252,10 @@ fn choose(method: ChoicesMethod, conditional: &[Vec<f64>], unconditional: &[Vec<
                 .map(|(row, &mean)| row.iter().copied().chain(std::iter::repeat(mean)).take(columns).collect())
                 .collect();
             let mut remaining: Vec<usize> = (0..matrix.len()).collect();
-            for column in 0..columns {
+            (0..columns).for_each(|column| {
                 let max = remaining.iter().map(|&row| matrix[row][column]).fold(f64::NEG_INFINITY, f64::max);
                 remaining.retain(|&row| matrix[row][column] == max);
-            }
+            });
             (remaining[0], means)
         }
         ChoicesMethod::UnconditionalLikelihoodNormalized => {
