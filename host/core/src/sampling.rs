@@ -37,8 +37,7 @@ pub struct SamplingParams {
     pub top_logprobs: Option<u32>,
     /// When to stop besides end-of-text and `max_tokens`.
     pub stop: StopConditions,
-    /// Keep in the output what ended it: the stop string with the rest of its last token, the stop token, the
-    /// end-of-text token.
+    /// Keep in the output what ended it: the stop string, the stop token, the end-of-text token.
     pub no_stop_trim: bool,
     /// Leave control tokens that did not end the call out of the text; they are among its tokens all the same.
     pub skip_special_tokens: bool,

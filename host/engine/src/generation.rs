@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use sglhost_core::{Error, FinishReason, SamplingParams, TokenId, TokenMask, Usage};
 use sglhost_model::{RowRequest, RowResult, SampleRow};
-use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopMatcher, Tokenizer};
+use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopKind, StopMatcher, Tokenizer};
 
 use crate::{Outcome, TokenLogprob};
 
@@ -180,11 +180,10 @@ impl Generation {
         let piece = self.keep(&result);
         let step = self.stops.push(&piece);
         if let Some(found) = step.matched {
-            let (mut delta, mut cut) = (step.emit, found.cut_at);
-            if self.params.no_stop_trim {
-                delta += &self.stops.finish();
-                cut = self.text.len();
-            }
+            // A regex's match is part of the output as it is.
+            let keeps = self.params.no_stop_trim && found.kind == StopKind::String;
+            let cut = found.cut_at + if keeps { found.text.len() } else { 0 };
+            let delta = step.emit + &self.text[found.cut_at..cut];
             let ending = Ending { reason: FinishReason::Stop, matched: Some(found.text), cut };
             return Progress { delta, ending: Some(ending) };
         }

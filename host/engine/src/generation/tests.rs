@@ -173,11 +173,11 @@ fn a_stop_string_is_cut_unless_it_is_kept() {
     let within = SamplingParams { stop: stop(&["y"], &[]), ..params.clone() };
     check(params, &[2, 0, 24], ("c", &[2, 0, 24], 1, "", Stop, Some("ay")));
     check(within.clone(), &[2, XYZ], ("cx", &[2, XYZ], 1, "x", Stop, Some("y")));
-    // Kept, it is what was sampled, to the end of the token.
+    // What comes after it is cut even if it is kept.
     let kept = SamplingParams { no_stop_trim: true, ..within };
-    check(kept, &[2, XYZ], ("cxyz", &[2, XYZ], 2, "", Stop, Some("y")));
+    check(kept, &[2, XYZ], ("cxy", &[2, XYZ], 1, "xy", Stop, Some("y")));
     let across = SamplingParams { stop: stop(&["yzz"], &[]), no_stop_trim: true, ..defaults() };
-    check(across, &[XYZ, ZQ], ("xyzzq", &[XYZ, ZQ], 2, "", Stop, Some("yzz")));
+    check(across, &[XYZ, ZQ], ("xyzz", &[XYZ, ZQ], 1, "z", Stop, Some("yzz")));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_stop_regex_keeps_its_match() {
     let params = SamplingParams { stop: StopConditions { regexes, ..stop(&[], &[]) }, ..defaults() };
     check(params.clone(), &[0, XYZ], ("axy", &[0, XYZ], 1, "xy", FinishReason::Stop, Some("xy")));
     let kept = SamplingParams { no_stop_trim: true, ..params };
-    check(kept, &[0, XYZ], ("axyz", &[0, XYZ], 2, "", FinishReason::Stop, Some("xy")));
+    check(kept, &[0, XYZ], ("axy", &[0, XYZ], 1, "xy", FinishReason::Stop, Some("xy")));
 }
 
 #[test]
