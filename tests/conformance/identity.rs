@@ -4,12 +4,13 @@
 
 use sglhost_core::{SamplingParams, limits::EngineLimits};
 use sglhost_engine::{Call, EngineHandle, Outcome, Work};
+use sglhost_model::OpenOptions;
 
 use crate::{
     compute,
     golden::smollm2,
     model::{self, Model, Part},
-    serving::{finish, start, submit},
+    serving::{finish, start, start_with, submit},
 };
 
 /// The longest prompt's length here; keeps the test short.
@@ -187,9 +188,17 @@ fn through_the_engine() {
     // Memory for two or three of the calls: what is let in outgrows it, and is computed again.
     let longest = expect.iter().map(|outcome| outcome.usage.prompt_tokens).max().unwrap();
     let scarce = 2 * longest as usize + GENERATED as usize;
-    for limits in [EngineLimits::default(), small] {
+    for limits in [EngineLimits::default(), small.clone()] {
         let engine = start(scarce, limits);
         assert_same_outcomes("with scarce memory", &together(&engine, "together"), &expect);
         assert_same_outcomes("with scarce memory, again", &together(&engine, "together"), &expect);
     }
+
+    let pages = |kv_slots| OpenOptions { kv_slots, kv_page_tokens: 16, ..OpenOptions::default() };
+    let engine = start_with(&pages(ROOMY), EngineLimits::default());
+    assert_same_outcomes("in pages", &together(&engine, "together"), &expect);
+    assert_same_outcomes("in pages, cached", &alone(&engine, "together"), &expect);
+    drop(engine);
+    let engine = start_with(&pages(scarce.next_multiple_of(16)), small);
+    assert_same_outcomes("in pages, with scarce memory", &together(&engine, "together"), &expect);
 }

@@ -14,7 +14,7 @@ use sglhost_text::{Segment, Tokenizer};
 use crate::{
     compute,
     model::{self, Model, Sequence},
-    serving::{finish, start, submit},
+    serving::{finish, start, submit, try_submit},
 };
 
 /// Between scores in f32 and in f64, in nats.
@@ -346,9 +346,7 @@ fn an_empty_context_or_choice_is_refused() {
         let choices: Vec<String> = choices.iter().map(|&choice| choice.to_owned()).collect();
         let error = context.choices(&choices).and_then(|found| {
             let work = Work::Select { choices: found.tokens, method: ChoicesMethod::default() };
-            let tenant = sglhost_core::TenantId::local();
-            let run = sglhost_core::RunId(1);
-            engine.submit(sglhost_engine::Request { model: 0, tenant, run, prompt: found.prompt, work })
+            try_submit(&engine, "local", &found.prompt, work)
         });
         let message = error.map(|_| ()).map_err(|error| error.message);
         assert_eq!(message, Err(expect.to_owned()), "{text:?} {choices:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sglhost_core::{RunId, TenantId, limits::EngineLimits};
+use sglhost_core::{Error, RunId, TenantId, limits::EngineLimits};
 use sglhost_engine::{Call, CallEvent, Engine, EngineHandle, Outcome, Request, ServedModel, SystemClock, Work};
 use sglhost_model::{OpenOptions, open};
 use sglhost_tests::model::default_gguf;
@@ -23,9 +23,14 @@ pub(crate) fn start_with(options: &OpenOptions, limits: EngineLimits) -> EngineH
 }
 
 /// Starts a call of `tenant`: tenants share no cache.
-pub(crate) fn submit(engine: &EngineHandle, tenant: &str, prompt: &[u32], work: Work) -> Call {
+pub(crate) fn try_submit(engine: &EngineHandle, tenant: &str, prompt: &[u32], work: Work) -> Result<Call, Error> {
     let tenant = TenantId(Arc::from(tenant));
-    engine.submit(Request { model: 0, tenant, run: RunId(1), prompt: prompt.into(), work }).unwrap()
+    engine.submit(Request { model: 0, tenant, run: RunId(1), prompt: prompt.into(), work })
+}
+
+/// The same, of a call that is right.
+pub(crate) fn submit(engine: &EngineHandle, tenant: &str, prompt: &[u32], work: Work) -> Call {
+    try_submit(engine, tenant, prompt, work).unwrap()
 }
 
 /// Waits for the call's end.
