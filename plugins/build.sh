@@ -42,7 +42,7 @@ else
     for name; do packages+=(--package "$name"); done
     # The toolchain's own cargo and rustc: rustup's proxies would pick another.
     RUSTC="$SGLHOST_GUEST_TOOLCHAIN/bin/rustc" CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-component-ld \
-        "$SGLHOST_GUEST_TOOLCHAIN/bin/cargo" build --release --target "$target" \
+        "$SGLHOST_GUEST_TOOLCHAIN/bin/cargo" build --release --locked --target "$target" \
         --manifest-path "$plugins/Cargo.toml" "${packages[@]}" >&2
     for name; do
         # Renamed into place: somebody may be running the old one.

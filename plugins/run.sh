@@ -22,5 +22,7 @@ python3 -m pip --version >/dev/null 2>&1 ||
 
 "$plugins/build.sh" "$name"
 unset CARGO_BUILD_TARGET
-cargo build --release --locked --manifest-path "$root/Cargo.toml" --package sglhost >&2
-exec "${CARGO_TARGET_DIR:-$root/target}/release/sglhost" run "$plugins/target/components/$name.wasm" "$@"
+sglhost=(--release --locked --manifest-path "$root/Cargo.toml" --package sglhost)
+cargo build "${sglhost[@]}" >&2
+# Through cargo, which knows where its target folder is.
+exec cargo run --quiet "${sglhost[@]}" -- run "$plugins/target/components/$name.wasm" "$@"

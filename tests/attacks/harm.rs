@@ -76,7 +76,8 @@ attacks! {
     returning_much: "result" => "limit-exceeded: the program's result has 2097154 bytes and may have 1048576 \
         (result_bytes_max)";
     returning_nonsense: "not-json" => "invalid: the program's result is not JSON: ";
-    returning_an_error: "error" => "invalid: odd: of its own";
+    returning_an_error: "error" => "program: of its own";
+    returning_an_unknown_code: "error-code" => "program: odd: of its own";
     panicking: "panic" => "trap: the program trapped: wasm `unreachable` instruction executed (a panic or an abort ends so";
     recursing_in_memory: "recursion-in-memory" => "trap: the program trapped: out of bounds memory access (deep recursion \
         ends so in most languages";

@@ -1,9 +1,16 @@
-//! Logits are the same bits whatever else is in the batch, chunked or whole, cached or not, wherever the slots lie.
+//! Logits are the same bits whatever else is in the batch, chunked or whole, cached or not, wherever the slots lie: of
+//! the model by itself, and through the engine, where the log-probabilities of the likeliest tokens stand for all
+//! logits (each is computed from all), and what is sampled with a seed is the same too.
+
+use sglhost_core::{SamplingParams, limits::EngineLimits};
+use sglhost_engine::{Call, EngineHandle, Outcome, Work};
+use sglhost_model::OpenOptions;
 
 use crate::{
     compute,
     golden::smollm2,
     model::{self, Model, Part},
+    serving::{finish, start, start_with, submit},
 };
 
 /// The longest prompt's length here; keeps the test short.
@@ -85,4 +92,113 @@ fn as_served() {
 fn with_f32_activations() {
     let _turn = compute::turn();
     check(model::exact());
+}
+
+/// Calls that run together.
+const BATCH: usize = 16;
+/// Tokens that each generates.
+const GENERATED: u32 = 16;
+/// KV memory in which they all fit.
+const ROOMY: usize = 4096;
+
+/// Call `index`: a prompt of its own and its own way to sample.
+fn call(engine: &EngineHandle, tenant: &str, index: usize) -> Call {
+    let case = &smollm2().cases[index];
+    let prompt = &case.ids[..case.ids.len().min(TOKENS)];
+    let (top_k, top_p, frequency_penalty) = [(-1, 1.0, 0.0), (40, 1.0, 0.5), (-1, 0.9, 0.0)][index % 3];
+    let params = SamplingParams {
+        max_tokens: GENERATED,
+        // Greedy now and then.
+        temperature: if index.is_multiple_of(5) { 0.0 } else { 1.0 },
+        top_k,
+        top_p,
+        frequency_penalty,
+        seed: Some(1000 + index as u64),
+        ignore_eos: true,
+        top_logprobs: Some(256),
+        ..SamplingParams::default()
+    };
+    submit(engine, tenant, prompt, Work::Generate { params: Box::new(params), constraint: None })
+}
+
+/// All calls, one after the other.
+fn alone(engine: &EngineHandle, tenant: &str) -> Vec<Outcome> {
+    (0..BATCH).map(|index| finish(call(engine, tenant, index))).collect()
+}
+
+/// All calls at once.
+fn together(engine: &EngineHandle, tenant: &str) -> Vec<Outcome> {
+    let calls: Vec<Call> = (0..BATCH).map(|index| call(engine, tenant, index)).collect();
+    calls.into_iter().map(finish).collect()
+}
+
+/// Tokens and the bits of all log-probabilities.
+fn assert_same_outcomes(what: &str, actual: &[Outcome], expect: &[Outcome]) {
+    assert_eq!(actual.len(), expect.len(), "{what}");
+    for (index, (actual, expect)) in actual.iter().zip(expect).enumerate() {
+        let what = format!("{what}: call {index}");
+        let bits = |outcome: &Outcome| -> Vec<(u32, u32)> {
+            let all = outcome.logprobs.iter().chain(outcome.top_logprobs.iter().flatten());
+            all.map(|token| (token.token, token.logprob.to_bits())).collect()
+        };
+        assert_eq!(actual.tokens, expect.tokens, "{what}");
+        assert_eq!(actual.text, expect.text, "{what}");
+        let (actual, expect) = (bits(actual), bits(expect));
+        assert_eq!(expect.len(), GENERATED as usize * 257, "{what}");
+        let difference = actual.iter().zip(&expect).position(|(a, e)| a != e);
+        assert_eq!((actual.len(), difference), (expect.len(), None), "{what}: the first different log-probability");
+    }
+}
+
+fn cached(outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().map(|outcome| outcome.usage.cached_tokens).sum()
+}
+
+fn prompts(outcomes: &[Outcome]) -> u64 {
+    outcomes.iter().map(|outcome| outcome.usage.prompt_tokens).sum()
+}
+
+#[test]
+fn through_the_engine() {
+    let _turn = compute::turn();
+    let engine = start(ROOMY, EngineLimits::default());
+    let expect = alone(&engine, "alone");
+    // Prompts begin alike here and there, and nothing else is cached.
+    assert!(cached(&expect) < prompts(&expect) / 2, "the first time little is cached");
+    assert!((0..BATCH).any(|index| !index.is_multiple_of(5) && expect[index].tokens != smollm2().cases[index].greedy));
+
+    let again = alone(&engine, "alone");
+    assert!(cached(&again) > prompts(&again) / 2, "the second time most is cached");
+    assert_same_outcomes("cached", &again, &expect);
+    assert_same_outcomes("together", &together(&engine, "together"), &expect);
+    assert_same_outcomes("together and cached", &together(&engine, "alone"), &expect);
+    drop(engine);
+
+    // Prompts in chunks beside the decodes of others, and steps too small for all decodes at once.
+    let small = EngineLimits { prefill_chunk_tokens: 16, step_tokens_max: 24, ..EngineLimits::default() };
+    let engine = start(ROOMY, small.clone());
+    assert_same_outcomes("in chunks", &alone(&engine, "alone"), &expect);
+    assert_same_outcomes("in chunks, together", &together(&engine, "together"), &expect);
+    drop(engine);
+    let smaller = EngineLimits { prefill_chunk_tokens: 5, step_tokens_max: 7, ..EngineLimits::default() };
+    let engine = start(ROOMY, smaller);
+    assert_same_outcomes("in small chunks, together", &together(&engine, "together"), &expect);
+    drop(engine);
+
+    // Memory for two or three of the calls: what is let in outgrows it, and is computed again.
+    let longest = expect.iter().map(|outcome| outcome.usage.prompt_tokens).max().unwrap();
+    let scarce = 2 * longest as usize + GENERATED as usize;
+    for limits in [EngineLimits::default(), small.clone()] {
+        let engine = start(scarce, limits);
+        assert_same_outcomes("with scarce memory", &together(&engine, "together"), &expect);
+        assert_same_outcomes("with scarce memory, again", &together(&engine, "together"), &expect);
+    }
+
+    let pages = |kv_slots| OpenOptions { kv_slots, kv_page_tokens: 16, ..OpenOptions::default() };
+    let engine = start_with(&pages(ROOMY), EngineLimits::default());
+    assert_same_outcomes("in pages", &together(&engine, "together"), &expect);
+    assert_same_outcomes("in pages, cached", &alone(&engine, "together"), &expect);
+    drop(engine);
+    let engine = start_with(&pages(scarce.next_multiple_of(16)), small);
+    assert_same_outcomes("in pages, with scarce memory", &together(&engine, "together"), &expect);
 }

@@ -14,6 +14,8 @@ mod identity;
 mod logits;
 mod model;
 mod quantized;
+mod select;
+mod serving;
 mod tiny;
 mod tokenizer;
 mod unquantized;

@@ -54,7 +54,11 @@ fn a_bad_line_is_named_and_the_others_go_on() {
     assert_eq!(lines.len(), 4);
     for (index, message) in [
         (1, "line 3: argument \"question\" is 3; it must be of type string"),
-        (2, "line 4: arguments must be a JSON object, as in {\"question\": \"…\"}; expected ident at line 1 column 2"),
+        (
+            2,
+            "line 4: arguments must be a JSON object, as in {\"question\": \"…\"}; this is not JSON: expected a value \
+             (column 2)",
+        ),
     ] {
         assert_eq!(lines[index]["error"]["code"], "invalid");
         assert_eq!(lines[index]["error"]["message"], message);
@@ -64,4 +68,13 @@ fn a_bad_line_is_named_and_the_others_go_on() {
         assert!(lines[index]["error"].is_null() && lines[index]["variables"]["answer"].is_string(), "{}", lines[index]);
     }
     assert!(stderr.ends_with("error: 2 of 4 lines failed\n"), "{stderr}");
+}
+
+#[test]
+fn a_batch_without_lines_says_so() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "\n\n").unwrap();
+    let ended = run(sglhost(["run", "--batch"]).arg(file.path()).arg(plugin("text_qa")));
+    assert_eq!((ended.code, &*ended.stdout), (Some(0), ""));
+    assert_eq!(ended.stderr, "note: the batch has no lines; nothing is run\n");
 }

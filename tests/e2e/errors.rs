@@ -72,6 +72,85 @@ fn arguments() {
         "error: argument \"question\" is 3; it must be of type string",
     );
     check(&["{text_qa}", "--question", "x", "--top-p", "3"], 2, "error: --top-p is 3; it must be in (0, 1]");
+    check(
+        &["{text_qa}", "--args", "{question: x}"],
+        2,
+        "error: --args must be a JSON object, as in {\"question\": \"…\"}; this is not JSON: key must be a string \
+         (column 2)",
+    );
+    check(&["{text_qa}", "--args", "@nope"], 1, "error: --args @nope does not exist");
+    check(&["{text_qa}", "--batch", "nope"], 1, "error: --batch nope does not exist");
+}
+
+/// A program's argument in front of the program: clap's own tip would be `-- --question`.
+#[test]
+fn an_argument_before_its_program() {
+    let ended = run(sglhost(["run", "--question", "hi"]).arg(plugin("text_qa")));
+    assert_eq!(ended.code, Some(2));
+    let tip = "a program's own arguments follow it: `sglhost run PROGRAM --question …`";
+    assert!(ended.stderr.contains(tip) && !ended.stderr.contains("-- --question"), "{}", ended.stderr);
+    // An option that is only misspelt is guessed.
+    let ended = run(sglhost(["run", "--temprature", "0"]).arg(plugin("text_qa")));
+    assert!(ended.stderr.contains("--temperature") && !ended.stderr.contains("PROGRAM --temp"), "{}", ended.stderr);
+}
+
+/// Limits are named by the flags that set them, and those that no flag sets are no way out.
+#[test]
+fn limits() {
+    let ended = run(sglhost(["run", "--memory", "64KiB"]).arg(plugin("text_qa")).args(["--question", "x"]));
+    let expect = " bytes of memory and may have 65536 (--memory); make the program use less, or raise --memory\n";
+    assert!(ended.stderr.ends_with(expect), "{}", ended.stderr);
+    check(
+        &["{text_qa}", "--question", "x", "--max-total-tokens", "10"],
+        1,
+        "error: the run failed: limit-exceeded: the call needs up to 159 tokens (prompt 31, output 128) and the run has 10 \
+         of its 10 left (--max-total-tokens); ask for fewer max-tokens, shorten the prompt, or raise --max-total-tokens",
+    );
+    check(
+        &["{probe}", "--numbers", "[]", "--endless", "--deadline", "300ms"],
+        1,
+        "error: the run failed: deadline-exceeded: the run took longer than its 0.3 s (--deadline); ask less of it, or \
+         raise --deadline",
+    );
+    for (flag, range) in [("--cpu-budget", "it must be in 1ms..=8760h"), ("--deadline", "it must be in 1ms..=8760h")] {
+        let ended = run(sglhost(["run", flag, "0"]).arg(plugin("text_qa")));
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.stderr.contains(range), "{}", ended.stderr);
+    }
+}
+
+/// The folder of caches only saves time: what does not need it goes on without.
+#[test]
+fn a_cache_folder_that_cannot_be_used() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let call = |arguments: &[&str]| {
+        run(sglhost(arguments.iter().copied()).arg(plugin("text_qa")).env("SGLHOST_CACHE", file.path()))
+    };
+    let ended = call(&["inspect"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("text_qa\n"), "{}", ended.stdout);
+    let place = file.path().join("programs").display().to_string();
+    assert!(ended.stderr.starts_with(&format!("note: the cache of compiled programs at {place}")), "{}", ended.stderr);
+    assert!(ended.stderr.contains("SGLHOST_CACHE names another folder"), "{}", ended.stderr);
+    let ended = run(sglhost(["model", "pull"]).env("SGLHOST_CACHE", file.path()));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("; SGLHOST_CACHE names another cache folder"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_chat_template_is_named_by_its_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "{% if %}").unwrap();
+    let path = file.path().to_str().unwrap();
+    let ended = run(sglhost(["run"]).arg(plugin("text_qa")).args(["--question", "x", "--chat-template", path]));
+    assert_eq!(ended.code, Some(2));
+    let expect = format!("error: --chat-template: the template in {path} does not parse (line 1): ");
+    assert!(ended.stderr.starts_with(&expect), "{}", ended.stderr);
+    check(
+        &["{text_qa}", "--question", "x", "--chat-template", "nope"],
+        1,
+        "error: --chat-template nope does not exist",
+    );
 }
 
 #[test]
@@ -109,6 +188,30 @@ fn a_file_that_is_no_model() {
     );
 }
 
+#[test]
+fn a_folder_that_is_no_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    check(
+        &["{text_qa}", "--question", "x", "--model", path],
+        1,
+        &format!(
+            "error: the folder {path} is no model: it has neither a config.json, as a Hugging Face folder has, nor a GGUF \
+             file\n`sglhost model list` shows the models there are; `--model PATH` takes a GGUF file or a Hugging Face \
+             folder"
+        ),
+    );
+    // A folder with one GGUF file means that file.
+    fs::write(folder.path().join("m.gguf"), "no model").unwrap();
+    check(
+        &["{text_qa}", "--question", "x", "--model", path],
+        1,
+        &format!(
+            "error: the model cannot be served: {path}/m.gguf: is not a GGUF file: it does not begin with the letters GGUF"
+        ),
+    );
+}
+
 /// The place is the guest's to see: it is in the error that its call ended with.
 #[test]
 fn a_bad_regex_is_shown_with_the_place() {
@@ -127,6 +230,7 @@ fn a_prompt_longer_than_the_context() {
         &["{text_qa}", "--question", &question, "--kv-tokens", "64"],
         1,
         "error: the run failed: too-long: the prompt of 131 tokens leaves no room for 1 more in the context of \
-         SmolLM2-135M-Instruct.Q4_1, which is 64 tokens; shorten it",
+         SmolLM2-135M-Instruct.Q4_1, which is 64 tokens; shorten it, or raise --kv-tokens: the KV memory holds 64 tokens, \
+         the model itself takes 8192",
     );
 }

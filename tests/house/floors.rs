@@ -27,6 +27,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["sglhost-engine", "sglhost-runtime", "sglhost"]),
     ("tokenizers", &["sglhost-text"]),
     ("regex-automata", &["sglhost-text"]),
+    ("minijinja", &["sglhost-text"]),
     ("safetensors", &["sglhost-model"]),
     ("memmap2", &["sglhost-device"]),
     ("dashmap", &["sglhost-runtime"]),

@@ -86,7 +86,16 @@ pub(crate) struct ModelConfig {
     /// Tokens that the KV memory holds.
     pub(crate) kv_tokens: Option<usize>,
     /// In place of the model's own.
-    pub(crate) chat_template: Option<String>,
+    pub(crate) chat_template: Option<TemplateFile>,
+}
+
+/// A chat template of the user's.
+#[derive(Clone, Debug)]
+pub(crate) struct TemplateFile {
+    /// Where it was read.
+    pub(crate) path: PathBuf,
+    /// What it says.
+    pub(crate) text: String,
 }
 
 impl RunConfig {
@@ -134,8 +143,9 @@ impl RunConfig {
 impl ModelConfig {
     fn new(flags: &ModelFlags, environment: &Environment) -> Result<Self, Failure> {
         let name = flags.model.as_deref().or(environment.model.as_deref()).unwrap_or(DEFAULT_MODEL);
-        let chat_template = flags.chat_template.as_ref().map(|path| {
-            fs::read_to_string(path).map_err(|error| Failure::Io { path: path.display().to_string(), error })
+        let chat_template = flags.chat_template.as_ref().map(|path| match fs::read_to_string(path) {
+            Ok(text) => Ok(TemplateFile { path: path.clone(), text }),
+            Err(error) => Err(Failure::Io { path: format!("--chat-template {}", path.display()), error }),
         });
         Ok(Self {
             reference: ModelReference::parse(name)?,
@@ -152,9 +162,9 @@ fn read_batch(file: &Path) -> Result<String, Failure> {
     let (name, input): (_, Box<dyn Read>) = if file.as_os_str() == "-" {
         ("standard input".to_owned(), Box::new(std::io::stdin().lock()))
     } else {
-        let path = file.display().to_string();
-        let opened = fs::File::open(file).map_err(|error| Failure::Io { path: path.clone(), error })?;
-        (path, Box::new(opened))
+        let name = format!("--batch {}", file.display());
+        let opened = fs::File::open(file).map_err(|error| Failure::Io { path: name.clone(), error })?;
+        (name, Box::new(opened))
     };
     let mut text = String::new();
     match input.take(BATCH_BYTES_MAX + 1).read_to_string(&mut text) {
@@ -169,10 +179,13 @@ fn read_batch(file: &Path) -> Result<String, Failure> {
 /// `--args`: JSON, or `@FILE`.
 fn read_object(text: &str) -> Result<Map<String, Value>, Failure> {
     match text.strip_prefix('@') {
-        None => Ok(parse_object(text)?),
+        None => Ok(parse_object("--args", text)?),
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| Failure::Io { path: path.to_owned(), error })?;
-            Ok(parse_object(&text)?)
+            let name = format!("--args @{path}");
+            match fs::read_to_string(path) {
+                Ok(text) => Ok(parse_object(&name, &text)?),
+                Err(error) => Err(Failure::Io { path: name, error }),
+            }
         }
     }
 }
@@ -251,12 +264,16 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         let check = |line: &str, expect: &str| assert_eq!(config(line).unwrap_err().to_string(), expect, "{line}");
-        check("sglhost run --batch no-such p.wasm", "no-such: No such file or directory (os error 2)");
-        check("sglhost run --top-p 2 p.wasm", "--top-p is 2; it must be in (0, 1]");
+        check("sglhost run --batch no-such p.wasm", "--batch no-such does not exist");
+        check("sglhost run --batch . p.wasm", "--batch . is a folder, not a file");
+        check("sglhost run --args @no-such p.wasm", "--args @no-such does not exist");
+        check("sglhost run --chat-template no-such p.wasm", "--chat-template no-such does not exist");
         check(
-            "sglhost run --args [] p.wasm",
-            "arguments must be a JSON object, as in {\"question\": \"…\"}; this is []",
+            "sglhost run --args {a:1} p.wasm",
+            "--args must be a JSON object, as in {\"question\": \"…\"}; this is not JSON: key must be a string (column 2)",
         );
+        check("sglhost run --top-p 2 p.wasm", "--top-p is 2; it must be in (0, 1]");
+        check("sglhost run --args [] p.wasm", "--args must be a JSON object, as in {\"question\": \"…\"}; this is []");
         check(
             "sglhost run --batch f p.wasm -- --q x",
             "unexpected \"--q\": with --batch each line of the file holds all arguments of its run",

@@ -18,26 +18,37 @@ use sglhost_core::{
 };
 use sglhost_device::{CpuConfig, CpuDevice};
 use sglhost_engine::{Call, Engine, EngineHandle, Model, Request, ServedModel, SystemClock};
-use sglhost_model::OpenOptions;
-use sglhost_runtime::{Program, Runtime, RuntimeConfig};
+use sglhost_model::{ModelError, OpenOptions};
+use sglhost_runtime::{Program, Runtime, RuntimeConfig, RuntimeError};
+use sglhost_text::TextError;
 
 use crate::{
-    component::read_component, config::ModelConfig, failure::Failure, flags::DeviceChoice, interrupt::Interrupt,
-    model::ModelStore,
+    component::read_component, config::ModelConfig, environment::CACHE, explain, failure::Failure, flags::DeviceChoice,
+    interrupt::Interrupt, model::ModelStore,
 };
 
 /// An engine whose models come after the sandbox that uses it. Until then it serves none.
 #[derive(Debug, Default)]
-struct LateEngine(OnceLock<EngineHandle>);
+struct LateEngine(OnceLock<Served>);
+
+/// The engine, and what bounds a context of its model.
+#[derive(Debug)]
+struct Served {
+    engine: EngineHandle,
+    kv_tokens: usize,
+    context_length: usize,
+}
 
 impl Engine for LateEngine {
     fn models(&self) -> &[Arc<Model>] {
-        self.0.get().map_or(&[], |engine| engine.models())
+        self.0.get().map_or(&[], |served| served.engine.models())
     }
 
     fn submit(&self, request: Request) -> Result<Call, Error> {
         match self.0.get() {
-            Some(engine) => engine.submit(request),
+            Some(Served { engine, kv_tokens, context_length }) => {
+                engine.submit(request).map_err(|error| explain::too_long(error, *kv_tokens, *context_length))
+            }
             None => Err(Error::unavailable("no model is being served")),
         }
     }
@@ -53,20 +64,32 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// A sandbox for `concurrent_runs` runs at once, with compiled programs kept below `cache`. It serves no model yet.
+    /// A sandbox for `concurrent_runs` runs at once, with compiled programs kept below `cache` if that can be used. It
+    /// serves no model yet.
     ///
     /// # Errors
-    /// The machine gives no address space or thread, or the cache folder cannot be used.
+    /// The machine gives no address space or thread.
     pub(crate) fn new(cache: &Path, concurrent_runs: usize, run_limits: RunLimits) -> Result<Self, Failure> {
         let host_limits = HostLimits {
             concurrent_runs_max: u32::try_from(concurrent_runs).unwrap_or(u32::MAX),
             ..HostLimits::default()
         };
-        let config = RuntimeConfig { run_limits, host_limits, compile_cache: Some(cache.join("programs")) };
         let engine = Arc::new(LateEngine::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let runtime = Runtime::new(config, engine.clone(), clock.clone(), entropy()).map_err(Failure::other)?;
-        Ok(Self { runtime, clock, engine })
+        let open = |compile_cache| {
+            let config =
+                RuntimeConfig { run_limits: run_limits.clone(), host_limits: host_limits.clone(), compile_cache };
+            Runtime::new(config, engine.clone(), clock.clone(), entropy())
+        };
+        let runtime = match open(Some(cache.join("programs"))) {
+            Err(error @ RuntimeError::Cache { .. }) => {
+                // It saves time and nothing else; what needs the folder says so itself.
+                eprintln!("note: {error}\nnote: programs are compiled anew each time; {CACHE} names another folder");
+                open(None)
+            }
+            opened => opened,
+        };
+        Ok(Self { runtime: runtime.map_err(Failure::other)?, clock, engine })
     }
 
     /// Reads, compiles and links the program at `path`.
@@ -75,9 +98,11 @@ impl House {
     /// The file is no component, or one that does not follow the contract.
     pub(crate) async fn load(&self, path: &Path) -> Result<Program, Failure> {
         let bytes = read_component(path)?;
-        let load = |error: sglhost_runtime::RuntimeError| Failure::Load {
-            path: path.display().to_string(),
-            reason: error.to_string(),
+        let load = |mut error: RuntimeError| {
+            if let RuntimeError::Describe(error) = &mut error {
+                explain::limit(error);
+            }
+            Failure::Load { path: path.display().to_string(), reason: error.to_string() }
         };
         self.runtime.load(&bytes).await.map_err(load)
     }
@@ -87,9 +112,10 @@ impl House {
     /// # Errors
     /// No thread for the engine.
     pub(crate) fn serve(&self, model: ServedModel) -> Result<(), Failure> {
+        let (kv_tokens, context_length) = (model.runner.kv_slots(), model.runner.info().context_length);
         let engine = EngineHandle::start(vec![model], EngineLimits::default(), self.clock.clone());
-        let served = self.engine.0.set(engine.map_err(Failure::other)?);
-        assert!(served.is_ok(), "a house serves one model, once");
+        let served = Served { engine: engine.map_err(Failure::other)?, kv_tokens, context_length };
+        assert!(self.engine.0.set(served).is_ok(), "a house serves one model, once");
         Ok(())
     }
 }
@@ -120,14 +146,21 @@ fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Resu
     let options = OpenOptions {
         name: Some(name),
         kv_slots: config.kv_tokens.unwrap_or(default.kv_slots),
-        chat_template: config.chat_template.clone(),
+        chat_template: config.chat_template.as_ref().map(|file| file.text.clone()),
         ..default
+    };
+    let failure = |error: ModelError| match (error, &config.chat_template) {
+        // The model's own is not looked at when there is another.
+        (ModelError::Text(TextError::Template { reason }), Some(file)) => {
+            Failure::Usage(format!("--chat-template: the template in {} {reason}", file.path.display()))
+        }
+        (error, _) => Failure::Model(error.to_string()),
     };
     let opened = match config.device {
         DeviceChoice::Cpu => {
             let default = CpuConfig::default();
             let device = CpuDevice::new(CpuConfig { threads: config.threads.unwrap_or(default.threads), ..default });
-            sglhost_model::open(&path, device, &options).map_err(|error| Failure::Model(error.to_string()))?
+            sglhost_model::open(&path, device, &options).map_err(failure)?
         }
     };
     Ok(ServedModel { runner: opened.runner, tokenizer: opened.tokenizer, roles: opened.roles })

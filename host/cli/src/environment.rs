@@ -5,7 +5,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 /// Where models, compiled programs and downloads under way live; `SGLHOST_CACHE` by default below the user's cache.
-const CACHE: &str = "SGLHOST_CACHE";
+pub(crate) const CACHE: &str = "SGLHOST_CACHE";
 /// The model of `run` when no `--model` is given.
 const MODEL: &str = "SGLHOST_MODEL";
 /// Another hub than the public one, as Hugging Face's own tools name it.

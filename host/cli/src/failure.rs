@@ -52,9 +52,9 @@ pub(crate) enum Failure {
         total: usize,
     },
     /// Reading or writing a file of the user's failed.
-    #[error("{path}: {error}")]
+    #[error("{path}{}", problem(error))]
     Io {
-        /// The file.
+        /// The file, and the flag that names it.
         path: String,
         /// The system's word.
         error: std::io::Error,
@@ -65,6 +65,18 @@ pub(crate) enum Failure {
     /// Whoever read standard output has gone, as `| head` does. Not worth a word.
     #[error("standard output was closed")]
     OutputClosed,
+}
+
+/// What is wrong with a file, as the end of a sentence that begins with its name.
+fn problem(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => " does not exist".to_owned(),
+        IsADirectory => " is a folder, not a file".to_owned(),
+        PermissionDenied => " may not be opened by this user".to_owned(),
+        InvalidData => " is not UTF-8 text".to_owned(),
+        _ => format!(": {error}"),
+    }
 }
 
 impl Failure {

@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::units::{parse_bytes, parse_duration};
+use crate::units::{parse_memory_limit, parse_time_limit};
 
 /// Hosts prompt programs, WebAssembly components, next to the model they prompt.
 #[derive(Debug, Parser)]
@@ -197,15 +197,15 @@ pub(crate) struct SamplingFlags {
 #[command(next_help_heading = "Limits of a run")]
 pub(crate) struct LimitFlags {
     /// Time the program's own code may compute; waiting for the model is free [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_limit)]
     pub(crate) cpu_budget: Option<Duration>,
 
     /// Time from start to finish [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_limit)]
     pub(crate) deadline: Option<Duration>,
 
     /// Memory of the program [default: 128MiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
     pub(crate) memory: Option<usize>,
 
     /// Tokens of prompts and outputs, all calls together [default: 4000000]

@@ -10,6 +10,7 @@ mod component;
 mod config;
 mod engine;
 mod environment;
+mod explain;
 mod failure;
 mod flags;
 mod interrupt;
@@ -40,10 +41,12 @@ fn main() -> ExitCode {
     let command = Flags::command();
     let run = command.find_subcommand("run").cloned().unwrap_or_default();
     let line = split::split_run_line(&run, std::env::args_os().collect());
+    let runs = line.get(1).is_some_and(|word| word == "run");
     // Mistakes, `--help` and `--version` end here, in clap's words and with its exit codes.
     let flags = command.try_get_matches_from(line).and_then(|mut matches| Flags::from_arg_matches_mut(&mut matches));
     let ended = match flags {
         Ok(flags) => perform(flags.command, run),
+        Err(error) if runs => split::explain(error).exit(),
         Err(error) => error.exit(),
     };
     match ended {

@@ -7,7 +7,10 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Command};
+use clap::{
+    ArgAction, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 /// Sorts a command line, its first word being the binary. Lines of other commands are given back as they are.
 pub(crate) fn split_run_line(run: &Command, line: Vec<OsString>) -> Vec<OsString> {
@@ -64,6 +67,18 @@ fn option_takes_value(run: &Command, word: &str) -> Option<bool> {
         }
     })?;
     Some(!has_value && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append))
+}
+
+/// Mends clap's tip for an option that it does not know and cannot guess. It proposes to put `--` in front of it; what
+/// was meant is an argument of the program, which follows the program.
+pub(crate) fn explain(mut error: clap::Error) -> clap::Error {
+    let guessed = error.get(ContextKind::SuggestedArg).is_some();
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
+    if error.kind() == ErrorKind::UnknownArgument && !guessed {
+        let tip = format!("a program's own arguments follow it: `sglhost run PROGRAM {unknown} …`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 fn looks_like_option(word: &str) -> bool {

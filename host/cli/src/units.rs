@@ -2,11 +2,42 @@
 
 use std::time::Duration;
 
-/// Parses a time: a number with `ms`, `s`, `m` or `h`; a bare number is seconds.
+/// The shortest time that can be a limit, and how often the sandbox looks at one.
+const TIME_LIMIT_MIN: Duration = Duration::from_millis(1);
+/// A year: longer ones are mistakes.
+const TIME_LIMIT_MAX: Duration = Duration::from_secs(8760 * 3600);
+/// A page of WebAssembly memory: no program does with less.
+const MEMORY_LIMIT_MIN: usize = 64 << 10;
+
+/// Parses a limit of time; see [`parse_duration`].
 ///
 /// # Errors
 /// What is wrong, for clap to put after the flag's name.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time_limit(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if (TIME_LIMIT_MIN..=TIME_LIMIT_MAX).contains(&time) {
+        Ok(time)
+    } else {
+        Err("it must be in 1ms..=8760h".to_owned())
+    }
+}
+
+/// Parses a limit of memory; see [`parse_bytes`].
+///
+/// # Errors
+/// What is wrong, for clap to put after the flag's name.
+pub(crate) fn parse_memory_limit(text: &str) -> Result<usize, String> {
+    match parse_bytes(text)? {
+        0..MEMORY_LIMIT_MIN => Err("it must be at least 64KiB, a page of a program's memory".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Parses a time: a number with `ms`, `s`, `m` or `h`; a bare number is seconds.
+///
+/// # Errors
+/// What is wrong, for the user.
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text)?;
     let seconds = match unit {
         "ms" => number / 1e3,
@@ -21,8 +52,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Parses a size in bytes: a number with `k`, `M` or `G`, optionally followed by `B` or `iB`; all are powers of 1024.
 ///
 /// # Errors
-/// What is wrong, for clap to put after the flag's name.
-pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
+/// What is wrong, for the user.
+fn parse_bytes(text: &str) -> Result<usize, String> {
     let (number, unit) = split_unit(text)?;
     let shift = match unit.trim_end_matches(['B', 'b']).trim_end_matches('i') {
         "" => 0,
@@ -98,6 +129,18 @@ mod tests {
         check("many", None);
         check("1TB", None);
         check("99999999999G", None);
+    }
+
+    #[test]
+    fn limits_have_a_range() {
+        let range = || Err("it must be in 1ms..=8760h".to_owned());
+        for (text, expect) in [("0", range()), ("0.5ms", range()), ("1ms", Ok(Duration::from_millis(1)))] {
+            assert_eq!(parse_time_limit(text), expect);
+        }
+        assert_eq!(parse_time_limit("8760h"), Ok(TIME_LIMIT_MAX));
+        assert_eq!(parse_time_limit("8761h"), range());
+        assert_eq!(parse_memory_limit("64KiB"), Ok(64 << 10));
+        assert!(parse_memory_limit("0").is_err() && parse_memory_limit("1").is_err());
     }
 
     #[test]

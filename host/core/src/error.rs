@@ -25,7 +25,22 @@ pub enum ErrorCode {
     Unavailable,
     /// The program trapped or broke the component ABI.
     Trap,
+    /// The program itself found it, and its own message says what.
+    Program,
 }
+
+/// Every code there is.
+const ALL: [ErrorCode; 9] = [
+    ErrorCode::Invalid,
+    ErrorCode::LimitExceeded,
+    ErrorCode::TooLong,
+    ErrorCode::Unsupported,
+    ErrorCode::Cancelled,
+    ErrorCode::DeadlineExceeded,
+    ErrorCode::Unavailable,
+    ErrorCode::Trap,
+    ErrorCode::Program,
+];
 
 impl ErrorCode {
     /// The code as it is written in WIT, JSON and traces.
@@ -40,16 +55,14 @@ impl ErrorCode {
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Unavailable => "unavailable",
             Self::Trap => "trap",
+            Self::Program => "program",
         }
     }
 
     /// The code that is written so, if it is one of these.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
-        use ErrorCode::{Cancelled, DeadlineExceeded, Invalid, LimitExceeded, TooLong, Trap, Unavailable, Unsupported};
-        [Invalid, LimitExceeded, TooLong, Unsupported, Cancelled, DeadlineExceeded, Unavailable, Trap]
-            .into_iter()
-            .find(|known| known.as_str() == code)
+        ALL.into_iter().find(|known| known.as_str() == code)
     }
 
     /// Whether the same call may succeed later without a change.
@@ -94,5 +107,18 @@ impl Error {
     /// Shorthand for [`ErrorCode::Unavailable`].
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unavailable, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_as_it_is_written() {
+        for code in ALL {
+            assert_eq!(ErrorCode::parse(code.as_str()), Some(code));
+        }
+        assert_eq!(ErrorCode::parse("odd"), None);
     }
 }

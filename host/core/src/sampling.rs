@@ -1,4 +1,6 @@
-//! How a token is chosen and when a call ends. Names and defaults are SGLang's.
+//! How a token is chosen and when a call ends. Names, ranges and defaults are SGLang's, less two: `n` is a matter of
+//! making n calls, and `spaces_between_special_tokens` says nothing to the byte-level and SentencePiece decoders here,
+//! which put no spaces between tokens.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ pub struct SamplingParams {
     pub max_tokens: u32,
     /// Until this many tokens are sampled, end-of-text and stop tokens are masked.
     pub min_tokens: u32,
-    /// 0 is greedy; 1 leaves the distribution as it is.
+    /// 0, and all below a millionth, is greedy; 1 leaves the distribution as it is.
     pub temperature: f32,
     /// Keep the likeliest tokens whose probabilities reach this sum, in (0, 1].
     pub top_p: f32,
@@ -23,18 +25,22 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of each token the call sampled, in [-2, 2].
     pub presence_penalty: f32,
-    /// Divides positive and multiplies negative logits of tokens the call sampled, in (0, 2].
+    /// Divides positive and multiplies negative logits of tokens the call sampled, in [0.01, 2].
     pub repetition_penalty: f32,
     /// Go on after end-of-text.
     pub ignore_eos: bool,
     /// Same seed, same prompt, same output, whatever else runs; none draws a fresh one.
     pub seed: Option<u64>,
-    /// Added to the logits of these tokens.
+    /// Added to the logits of these tokens, in [-1e9, 1e9].
     pub logit_bias: Vec<(TokenId, f32)>,
     /// Report log-probabilities of sampled tokens, with this many alternatives each.
     pub top_logprobs: Option<u32>,
     /// When to stop besides end-of-text and `max_tokens`.
     pub stop: StopConditions,
+    /// Keep in the output what ended it: the stop string, the stop token, the end-of-text token.
+    pub no_stop_trim: bool,
+    /// Leave control tokens that did not end the call out of the text; they are among its tokens all the same.
+    pub skip_special_tokens: bool,
 }
 
 impl Default for SamplingParams {
@@ -54,9 +60,16 @@ impl Default for SamplingParams {
             logit_bias: Vec::new(),
             top_logprobs: None,
             stop: StopConditions::default(),
+            no_stop_trim: false,
+            skip_special_tokens: true,
         }
     }
 }
+
+/// The least repetition penalty: a smaller one makes numbers of logits that are none.
+const REPETITION_PENALTY_MIN: f32 = 0.01;
+/// The largest bias: 1,024 of them on one token are still a number.
+const LOGIT_BIAS_ABS_MAX: f32 = 1e9;
 
 impl SamplingParams {
     /// Checks every value against its range.
@@ -85,8 +98,8 @@ impl SamplingParams {
         if !(-2.0..=2.0).contains(&self.presence_penalty) {
             return out("presence_penalty", self.presence_penalty, "[-2, 2]");
         }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty <= 2.0) {
-            return out("repetition_penalty", self.repetition_penalty, "(0, 2]");
+        if !(REPETITION_PENALTY_MIN..=2.0).contains(&self.repetition_penalty) {
+            return out("repetition_penalty", self.repetition_penalty, "[0.01, 2]");
         }
         if self.min_tokens > self.max_tokens {
             return Err(Error::invalid(format!(
@@ -100,8 +113,9 @@ impl SamplingParams {
         if self.logit_bias.len() > limits::LOGIT_BIAS_MAX {
             return Err(Error::limit(format!("logit_bias names more than {} tokens", limits::LOGIT_BIAS_MAX)));
         }
-        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
-            return Err(Error::invalid(format!("logit_bias of token {token} is {bias}; it must be finite")));
+        let biases = -LOGIT_BIAS_ABS_MAX..=LOGIT_BIAS_ABS_MAX;
+        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| !biases.contains(bias)) {
+            return Err(Error::invalid(format!("logit_bias of token {token} is {bias}; it must be in [-1e9, 1e9]")));
         }
         self.stop.validate()
     }
@@ -110,7 +124,8 @@ impl SamplingParams {
 /// What ends a call before `max_tokens`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopConditions {
-    /// Strings; the match and all after it are cut from the output.
+    /// Strings; the match and all after it are cut from the output. One that spells a control token stops at that
+    /// token, which is never text.
     pub strings: Vec<String>,
     /// Tokens; a matched one is not part of the output.
     pub tokens: Vec<TokenId>,
@@ -167,5 +182,55 @@ impl std::str::FromStr for ChoicesMethod {
                  unconditional-likelihood-normalized"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(params: SamplingParams, expect: &str) {
+        let message = params.validate().map_err(|error| error.message).err().unwrap_or_default();
+        assert_eq!(message, expect, "{params:?}");
+    }
+
+    #[test]
+    fn each_parameter_has_its_range() {
+        let params = SamplingParams::default;
+        check(params(), "");
+        for temperature in [0.0, 1e-9, 1e30] {
+            check(SamplingParams { temperature, ..params() }, "");
+        }
+        check(SamplingParams { temperature: -0.5, ..params() }, "temperature is -0.5; it must be in [0, infinity)");
+        check(SamplingParams { temperature: f32::NAN, ..params() }, "temperature is NaN; it must be in [0, infinity)");
+        check(SamplingParams { top_p: 0.0, ..params() }, "top_p is 0; it must be in (0, 1]");
+        check(SamplingParams { top_p: 1.5, ..params() }, "top_p is 1.5; it must be in (0, 1]");
+        check(SamplingParams { top_k: 0, ..params() }, "top_k is 0; it must be -1 (all) or at least 1");
+        check(SamplingParams { top_k: -2, ..params() }, "top_k is -2; it must be -1 (all) or at least 1");
+        check(SamplingParams { min_p: 1.1, ..params() }, "min_p is 1.1; it must be in [0, 1]");
+        check(SamplingParams { frequency_penalty: 3.0, ..params() }, "frequency_penalty is 3; it must be in [-2, 2]");
+        check(SamplingParams { presence_penalty: -3.0, ..params() }, "presence_penalty is -3; it must be in [-2, 2]");
+        for repetition_penalty in [0.0, 1e-30, 2.5] {
+            let expect = format!("repetition_penalty is {repetition_penalty}; it must be in [0.01, 2]");
+            check(SamplingParams { repetition_penalty, ..params() }, &expect);
+        }
+        check(SamplingParams { min_tokens: 129, ..params() }, "min_tokens is 129, above max_tokens, which is 128");
+        check(SamplingParams { max_tokens: 0, ..params() }, "");
+        check(SamplingParams { top_logprobs: Some(257), ..params() }, "top_logprobs is above 256");
+        let logit_bias = vec![(3, 1.0), (5, f32::NEG_INFINITY)];
+        check(SamplingParams { logit_bias, ..params() }, "logit_bias of token 5 is -inf; it must be in [-1e9, 1e9]");
+        check(SamplingParams { logit_bias: vec![(0, -1e9); 1024], ..params() }, "");
+        check(
+            SamplingParams { logit_bias: vec![(0, 0.0); 1025], ..params() },
+            "logit_bias names more than 1024 tokens",
+        );
+        let stop = |strings: &[&str], tokens: usize| StopConditions {
+            strings: strings.iter().map(|&string| string.to_owned()).collect(),
+            tokens: vec![1; tokens],
+            ..StopConditions::default()
+        };
+        check(SamplingParams { stop: stop(&["a"], 63), ..params() }, "");
+        check(SamplingParams { stop: stop(&["a"], 64), ..params() }, "65 stop conditions; a call takes at most 64");
+        check(SamplingParams { stop: stop(&[""], 0), ..params() }, "a stop string is empty; it would match at once");
     }
 }

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use sglhost_core::{Error, FinishReason, SamplingParams, TokenId, TokenMask, Usage};
 use sglhost_model::{RowRequest, RowResult, SampleRow};
-use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopMatcher, Tokenizer};
+use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopKind, StopMatcher, Tokenizer};
 
 use crate::{Outcome, TokenLogprob};
+
+/// A temperature below this is greedy, as SGLang has it: far below, its inverse is no number any more.
+const GREEDY_BELOW: f32 = 1e-6;
 
 /// The state of a `generate`.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct Generation {
     tokenizer: Arc<Tokenizer>,
     /// Tokens that end the text (none if `ignore_eos`).
     end_tokens: Vec<TokenId>,
+    /// The call's stop tokens, and the control tokens that its stop strings spell.
+    stop_tokens: Vec<TokenId>,
     constraint: Option<ConstraintState>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
@@ -71,7 +76,11 @@ impl Generation {
         let tokenizer = start.tokenizer;
         // A constraint that is satisfied has nothing else to offer than the end.
         let ignores_end = params.ignore_eos && constraint.is_none();
+        // Control tokens are no text that a stop string could be found in.
+        let spelt = params.stop.strings.iter().filter_map(|string| tokenizer.token_id(string));
+        let spelt = spelt.filter(|&token| tokenizer.is_special(token));
         Ok(Self {
+            stop_tokens: params.stop.tokens.iter().copied().chain(spelt).collect(),
             end_tokens: if ignores_end { Vec::new() } else { start.end_tokens.to_vec() },
             constraint: constraint.map(Constraint::start),
             detokenizer: Detokenizer::after(tokenizer.clone(), start.prompt.last().copied()),
@@ -114,7 +123,7 @@ impl Generation {
         let mask = self.mask(vocabulary)?;
         let params = &self.params;
         Ok(RowRequest::Sample(Box::new(SampleRow {
-            temperature: params.temperature,
+            temperature: if params.temperature < GREEDY_BELOW { 0.0 } else { params.temperature },
             top_k: u32::try_from(params.top_k).unwrap_or(0),
             top_p: params.top_p,
             min_p: params.min_p,
@@ -147,7 +156,7 @@ impl Generation {
             return Ok(constrained);
         }
         let mut mask = constrained.as_ref().map_or_else(|| TokenMask::all(vocabulary), |mask| (**mask).clone());
-        for &token in self.end_tokens.iter().chain(&self.params.stop.tokens) {
+        for &token in self.end_tokens.iter().chain(&self.stop_tokens) {
             mask.forbid(token);
         }
         // A constraint that admits nothing but the end outranks `min_tokens`.
@@ -158,34 +167,25 @@ impl Generation {
     pub(crate) fn push(&mut self, result: RowResult, room: bool) -> Progress {
         let token = result.token;
         if self.end_tokens.contains(&token) {
-            return self.end(FinishReason::EndOfText, None);
+            return self.end_at(&result, FinishReason::EndOfText, None);
         }
-        if self.params.stop.tokens.contains(&token) {
+        if self.stop_tokens.contains(&token) {
             let matched = String::from_utf8_lossy(self.tokenizer.token_bytes(token)).into_owned();
-            return self.end(FinishReason::Stop, Some(matched));
+            return self.end_at(&result, FinishReason::Stop, Some(matched));
         }
         if let Some(constraint) = &mut self.constraint {
             let admitted = constraint.advance(token);
             assert!(admitted, "the sampler kept to the mask");
         }
-        self.tokens.push(token);
-        if self.params.top_logprobs.is_some() {
-            self.logprobs.push(TokenLogprob { token: result.token, logprob: result.logprob });
-            let top = result.top.iter().map(|&(token, logprob)| TokenLogprob { token, logprob });
-            self.top_logprobs.push(top.collect());
-        }
-        *self.counts.entry(token).or_default() += 1;
-        // A control token that did not end the call is part of its tokens, not of its text.
-        let piece = if self.tokenizer.is_special(token) { String::new() } else { self.detokenizer.push(token) };
-        self.text.push_str(&piece);
-        self.token_ends.push(self.text.len() + self.detokenizer.pending().len());
-
+        let piece = self.keep(&result);
         let step = self.stops.push(&piece);
         if let Some(found) = step.matched {
-            return Progress {
-                delta: step.emit,
-                ending: Some(Ending { reason: FinishReason::Stop, matched: Some(found.text), cut: found.cut_at }),
-            };
+            // A regex's match is part of the output as it is.
+            let keeps = self.params.no_stop_trim && found.kind == StopKind::String;
+            let cut = found.cut_at + if keeps { found.text.len() } else { 0 };
+            let delta = step.emit + &self.text[found.cut_at..cut];
+            let ending = Ending { reason: FinishReason::Stop, matched: Some(found.text), cut };
+            return Progress { delta, ending: Some(ending) };
         }
         let mut progress = if self.constraint.as_mut().is_some_and(ConstraintState::is_finished) {
             self.end(FinishReason::Stop, None)
@@ -195,6 +195,31 @@ impl Generation {
             Progress::default()
         };
         progress.delta.insert_str(0, &step.emit);
+        progress
+    }
+
+    /// Makes a token part of the output; gives the text that it adds.
+    fn keep(&mut self, result: &RowResult) -> String {
+        let token = result.token;
+        self.tokens.push(token);
+        if self.params.top_logprobs.is_some() {
+            self.logprobs.push(TokenLogprob { token, logprob: result.logprob });
+            let top = result.top.iter().map(|&(token, logprob)| TokenLogprob { token, logprob });
+            self.top_logprobs.push(top.collect());
+        }
+        *self.counts.entry(token).or_default() += 1;
+        let hidden = self.params.skip_special_tokens && self.tokenizer.is_special(token);
+        let piece = if hidden { String::new() } else { self.detokenizer.push(token) };
+        self.text.push_str(&piece);
+        self.token_ends.push(self.text.len() + self.detokenizer.pending().len());
+        piece
+    }
+
+    /// Ends at a token that ends a call, which is part of the output only if the call says so.
+    fn end_at(&mut self, result: &RowResult, reason: FinishReason, matched: Option<String>) -> Progress {
+        let piece = if self.params.no_stop_trim { self.keep(result) } else { String::new() };
+        let mut progress = self.end(reason, matched);
+        progress.delta.push_str(&piece);
         progress
     }
 
@@ -232,3 +257,6 @@ impl Generation {
         self.outcome(Ending { reason: FinishReason::Length, matched: None, cut: 0 })
     }
 }
+
+#[cfg(test)]
+mod tests;

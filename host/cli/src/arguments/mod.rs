@@ -59,8 +59,8 @@ pub(crate) enum ArgumentError {
     #[error("unexpected {word:?}; a program's arguments are written --NAME VALUE")]
     Stray { word: String },
     /// `--args` or a batch line is no JSON object.
-    #[error("arguments must be a JSON object, as in {{\"question\": \"…\"}}; {reason}")]
-    NoObject { reason: String },
+    #[error("{what} must be a JSON object, as in {{\"question\": \"…\"}}; {reason}")]
+    NoObject { what: String, reason: String },
 }
 
 fn hint(similar: Option<&Flag>, known: &[Flag]) -> String {
@@ -171,16 +171,31 @@ impl Parameters {
     }
 }
 
-/// Reads a JSON object.
+/// Reads a JSON object; `what` names it to the user.
 ///
 /// # Errors
 /// [`ArgumentError::NoObject`] with the place.
-pub(crate) fn parse_object(text: &str) -> Result<Map<String, Value>, ArgumentError> {
-    let no_object = |reason| ArgumentError::NoObject { reason };
+pub(crate) fn parse_object(what: &str, text: &str) -> Result<Map<String, Value>, ArgumentError> {
+    let no_object = |reason| ArgumentError::NoObject { what: what.to_owned(), reason };
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(no_object(format!("this is {}", parameter::shorten(&other.to_string())))),
-        Err(error) => Err(no_object(error.to_string())),
+        Err(_) if text.trim().is_empty() => Err(no_object("this is empty".to_owned())),
+        Err(error) => Err(no_object(format!("this is not JSON: {}", json_problem(text, &error)))),
+    }
+}
+
+/// What is wrong with a JSON text and where; lines are counted only where there are several.
+fn json_problem(text: &str, error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let message = error.to_string();
+    let problem = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
+    // The parser's own word for what begins like `null`, `true` or `false`.
+    let problem = problem.replace("expected ident", "expected a value");
+    if text.trim_end().contains('\n') {
+        format!("{problem} (line {line}, column {column})")
+    } else {
+        format!("{problem} (column {column})")
     }
 }
 
@@ -258,7 +273,7 @@ mod tests {
 
     #[test]
     fn words_override_an_object() {
-        let base = parse_object(r#"{"question": "a", "max_words": 1}"#).unwrap_or_default();
+        let base = parse_object("it", r#"{"question": "a", "max_words": 1}"#).unwrap_or_default();
         let words = ["--question".to_owned(), "b".to_owned()];
         let merged = parameters().parse_words(&words, base).map(Value::Object);
         assert_eq!(merged, Ok(json!({"question": "b", "max_words": 1})));
@@ -270,5 +285,21 @@ mod tests {
         let words = ["--n", "3", "--s", "text", "--flag=true"].map(str::to_owned);
         let parsed = open.parse_words(&words, Map::new()).map(Value::Object);
         assert_eq!(parsed, Ok(json!({"n": 3, "s": "text", "flag": true})));
+    }
+
+    #[test]
+    fn what_is_no_object_is_shown_with_the_place() {
+        #[track_caller]
+        fn check(text: &str, expect: &str) {
+            let error = parse_object("it", text).map(|_| ()).map_err(|error| error.to_string());
+            let expect = format!("it must be a JSON object, as in {{\"question\": \"…\"}}; this is {expect}");
+            assert_eq!(error, Err(expect));
+        }
+        check("[1]", "[1]");
+        check(" ", "empty");
+        check("nope", "not JSON: expected a value (column 2)");
+        check("{question: 1}", "not JSON: key must be a string (column 2)");
+        check("{\"a\": 1", "not JSON: EOF while parsing an object (column 7)");
+        check("{\n\"a\": 1,\n}", "not JSON: trailing comma (line 3, column 1)");
     }
 }

@@ -95,7 +95,7 @@ async fn follow(
 fn lines(ready: &Ready, text: &str) -> Vec<Line> {
     let description = ready.program.description();
     let check = |line: &str| {
-        let arguments = parse_object(line).map_err(|error| Error::invalid(error.to_string()))?;
+        let arguments = parse_object("arguments", line).map_err(|error| Error::invalid(error.to_string()))?;
         let checked = Value::Object(arguments);
         description.check(&checked)?;
         match checked {

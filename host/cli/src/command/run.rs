@@ -15,6 +15,7 @@ use crate::{
     config::{Mode, OutputMode, RunConfig},
     engine::{House, OpeningModel},
     environment::Environment,
+    explain,
     failure::Failure,
     interrupt::Interrupt,
     model::ModelStore,
@@ -26,6 +27,10 @@ use crate::{
 /// # Errors
 /// Whatever keeps the program from a good end.
 pub(crate) async fn run(config: RunConfig, environment: &Environment, interrupt: &Interrupt) -> Result<(), Failure> {
+    if matches!(&config.mode, Mode::Batch { text, .. } if text.trim().is_empty()) {
+        eprintln!("note: the batch has no lines; nothing is run");
+        return Ok(());
+    }
     tokio::select! {
         biased;
         ready = prepare(&config, environment, interrupt) => {
@@ -102,7 +107,7 @@ pub(crate) async fn next_event(run: &mut Run, cancelled: &mut bool, interrupt: &
                 *cancelled = true;
                 run.cancel();
             }
-            event = run.events.recv() => return event,
+            event = run.events.recv() => return event.map(explain::event),
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) use store::ModelStore;
 
 use std::path::{Path, PathBuf};
 
+use crate::environment::CACHE;
+
 /// A model is not there, or could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelStoreError {
@@ -46,6 +48,15 @@ pub(crate) enum ModelStoreError {
         /// The models.
         files: Vec<PathBuf>,
     },
+    /// A folder with neither a Hugging Face model nor a GGUF file in it.
+    #[error(
+        "the folder {folder} is no model: it has neither a config.json, as a Hugging Face folder has, nor a GGUF file\n\
+         `sglhost model list` shows the models there are; `--model PATH` takes a GGUF file or a Hugging Face folder"
+    )]
+    NoModel {
+        /// The folder.
+        folder: String,
+    },
     /// What arrived is not what was promised.
     #[error("{what} has the SHA-256 {found}, where {expected} was expected; nothing of it is kept")]
     Digest {
@@ -63,6 +74,14 @@ pub(crate) enum ModelStoreError {
         what: String,
         /// What happened, and the way out where there is one.
         reason: String,
+    },
+    /// There is no folder for models, and none can be made.
+    #[error("models cannot be kept in {path}: {error}; {CACHE} names another cache folder")]
+    Cache {
+        /// The folder.
+        path: String,
+        /// The system's word.
+        error: std::io::Error,
     },
     /// The disk said no.
     #[error("{path}: {error}")]

@@ -63,9 +63,10 @@ impl ModelReference {
     /// Its file or folder, if it is here.
     ///
     /// # Errors
-    /// It is not here, or is several models in one folder.
+    /// It is not here, or is a folder of no or several models.
     pub(crate) fn find(&self, store: &ModelStore) -> Result<PathBuf, ModelStoreError> {
         match self {
+            Self::Path(path) if path.is_dir() => openable(path.clone()),
             Self::Path(path) => Ok(path.clone()),
             Self::Catalogue(model) if store.has_catalogue(model) => Ok(store.catalogue_path(model)),
             Self::Catalogue(model) => Err(ModelStoreError::NotPulled { name: model.name.to_owned() }),
@@ -93,7 +94,7 @@ fn openable(folder: PathBuf) -> Result<PathBuf, ModelStoreError> {
         .collect();
     files.sort();
     match files.len() {
-        0 => Ok(folder),
+        0 => Err(ModelStoreError::NoModel { folder: folder.display().to_string() }),
         1 => Ok(files.remove(0)),
         _ => Err(ModelStoreError::Ambiguous { folder: folder.display().to_string(), files }),
     }

@@ -80,7 +80,8 @@ impl ModelStore {
 
     /// A folder to download to, this process's alone until it is dropped. Waits for others that fetch the same.
     pub(crate) fn stage(&self, folder_name: &str, interrupt: &Interrupt) -> Result<Staging, ModelStoreError> {
-        fs::create_dir_all(&self.folder).map_err(ModelStoreError::io(&self.folder))?;
+        fs::create_dir_all(&self.folder)
+            .map_err(|error| ModelStoreError::Cache { path: self.folder.display().to_string(), error })?;
         let lock_path = self.folder.join(format!(".lock-{folder_name}"));
         let lock = File::create(&lock_path).map_err(ModelStoreError::io(&lock_path))?;
         let mut waiting = false;

@@ -16,11 +16,11 @@ impl From<Error> for types::Error {
 }
 
 impl From<types::Error> for Error {
-    /// An error that a program returns. A code of its own making becomes *invalid*, with the code in the message.
+    /// An error that a program returns. A code of its own making becomes *program*, with the code in the message.
     fn from(error: types::Error) -> Self {
         match error::ErrorCode::parse(&error.code) {
             Some(code) => Error::new(code, error.message),
-            None => Error::invalid(format!("{}: {}", error.code, error.message)),
+            None => Error::new(error::ErrorCode::Program, format!("{}: {}", error.code, error.message)),
         }
     }
 }

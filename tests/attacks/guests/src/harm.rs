@@ -31,7 +31,8 @@ pub(crate) async fn run(attack: &str) -> Result<String, Error> {
         "constraints" => constraints().await,
         "result" => Ok(format!("\"{}\"", "x".repeat(2 << 20))),
         "not-json" => Ok("{".to_owned()),
-        "error" => Err(Error { code: "odd".to_owned(), message: "of its own".to_owned(), retryable: false }),
+        "error" => Err(Error { code: "program".to_owned(), message: "of its own".to_owned(), retryable: false }),
+        "error-code" => Err(Error { code: "odd".to_owned(), message: "of its own".to_owned(), retryable: false }),
         _ => Err(Error { code: "invalid".to_owned(), message: format!("no attack {attack}"), retryable: false }),
     }
 }

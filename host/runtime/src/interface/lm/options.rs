@@ -122,6 +122,8 @@ impl HostOptions for Host {
         presence_penalty: presence_penalty, f32;
         repetition_penalty: repetition_penalty, f32;
         ignore_eos: ignore_eos, bool;
+        no_stop_trim: no_stop_trim, bool;
+        skip_special_tokens: skip_special_tokens, bool;
     }
 
     fn new(&mut self) -> wasmtime::Result<Options> {
