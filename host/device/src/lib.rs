@@ -31,7 +31,8 @@ pub struct KvLayout {
     pub head_dim: usize,
     /// Element type (F32 or F16 on the CPU).
     pub dtype: DType,
-    /// Tokens a page holds; 1 is token-granular.
+    /// Tokens a page holds; 1 is token-granular. Slot `page * page_tokens + offset` is token `offset` of its page, so a
+    /// slot names a token whatever this is.
     pub page_tokens: usize,
 }
 

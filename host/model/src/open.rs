@@ -21,6 +21,8 @@ pub struct OpenOptions {
     pub kv_slots: usize,
     /// Element type of the KV memory.
     pub kv_dtype: DType,
+    /// Tokens of a page of it, at least 1: see [`KvLayout::page_tokens`].
+    pub kv_page_tokens: usize,
     /// A chat template (Jinja) in place of the one in the model's files.
     pub chat_template: Option<String>,
     /// Time since the Unix epoch, for a template that prints the date.
@@ -30,7 +32,7 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     /// KV memory for 8,192 tokens in F16: 188 MB for the default model.
     fn default() -> Self {
-        Self { name: None, kv_slots: 8192, kv_dtype: DType::F16, chat_template: None, now: None }
+        Self { name: None, kv_slots: 8192, kv_dtype: DType::F16, kv_page_tokens: 1, chat_template: None, now: None }
     }
 }
 
@@ -151,7 +153,7 @@ fn info(path: &Path, files: &ModelFiles, device: &impl Device, options: &OpenOpt
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             dtype: options.kv_dtype,
-            page_tokens: 1,
+            page_tokens: options.kv_page_tokens,
         },
         description: format!("{}, {}", device.description(), files.checkpoint.weight_formats()),
     }
@@ -221,9 +223,10 @@ mod tests {
 
     #[test]
     fn a_whole_file_runs() {
-        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let options = OpenOptions { kv_slots: 4, kv_page_tokens: 2, ..OpenOptions::default() };
         let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
         let info = loaded.runner.info();
+        assert_eq!(info.kv.page_tokens, 2);
         assert_eq!((info.name.as_str(), info.vocabulary, info.context_length), ("tiny", 3, 128));
         assert_eq!(loaded.runner.kv_slots(), 4);
         let mut batch = Batch::default();

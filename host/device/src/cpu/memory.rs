@@ -47,8 +47,10 @@ impl CpuKv {
             DType::F16 => Element::F16,
             DType::BF16 => return Err(DeviceError::Unsupported("KV memory in BF16".to_owned())),
         };
-        if layout.page_tokens != 1 {
-            return Err(DeviceError::Unsupported(format!("KV pages of {} tokens", layout.page_tokens)));
+        // Slots are numbers of tokens whatever a page holds, and rows here are addressed by them: pages only say which
+        // slots the cache hands out together.
+        if layout.page_tokens == 0 {
+            return Err(DeviceError::Shape("KV pages of 0 tokens".to_owned()));
         }
         let dim = padded(layout.head_dim);
         let bytes = layout.kv_heads * slots * dim * element.size();

@@ -9,7 +9,7 @@
 //! - Whole weights are never unpacked to f32: quantized ones are repacked at the same size, float ones stay in the
 //!   mapped file.
 //!
-//! *Not here*: M-RoPE, adapters, KV pages of more than one token: `DeviceError::Unsupported`.
+//! *Not here*: M-RoPE, adapters: `DeviceError::Unsupported`.
 
 mod attention;
 mod batch;

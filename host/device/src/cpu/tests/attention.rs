@@ -211,7 +211,20 @@ fn what_does_not_fit_is_refused() {
     refuse(shape(2, 2, 16, None), 0, 0, "KV memory");
     refuse(shape(3, 2, 16, None), 0, 0, "attention of");
     let layout = |dtype, page_tokens| KvLayout { layers: 1, kv_heads: 1, head_dim: 16, dtype, page_tokens };
-    for layout in [layout(DType::BF16, 1), layout(DType::F16, 16)] {
-        assert!(matches!(layer.device.allocate_kv(layout, 8), Err(DeviceError::Unsupported(_))));
-    }
+    assert!(matches!(layer.device.allocate_kv(layout(DType::BF16, 1), 8), Err(DeviceError::Unsupported(_))));
+    assert!(matches!(layer.device.allocate_kv(layout(DType::F16, 0), 8), Err(DeviceError::Shape(_))));
+}
+
+#[test]
+fn pages_do_not_change_addressing() {
+    let mut random = Random(13);
+    let shape = shape(4, 2, 16, None);
+    let mut slots = shuffled(&mut random);
+    let sequences = [sequence(&mut random, &shape, 70, &mut slots)];
+    let outputs = [1, 16].map(|page_tokens| {
+        let mut layer = Layer::new(device(2, Activations::Exact, Isa::detect()), shape, DType::F16);
+        layer.kv = layer.device.allocate_kv(KvLayout { page_tokens, ..layer.kv.layout }, SLOTS).unwrap();
+        feed(&mut layer, &sequences, |_, _| 32)
+    });
+    assert!(outputs[0] == outputs[1]);
 }
