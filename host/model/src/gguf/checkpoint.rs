@@ -129,10 +129,9 @@ impl Keys<'_> {
                 beta_fast: self.float("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
                 beta_slow: self.float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                 // llama.cpp's is a factor on top of the formula's.
-                attention_factor: match self.float("rope.scaling.attn_factor")? {
-                    Some(more) => Some(more * yarn_attention_factor(factor, 1.0)),
-                    None => None,
-                },
+                attention_factor: self
+                    .float("rope.scaling.attn_factor")?
+                    .map(|more| more * yarn_attention_factor(factor, 1.0)),
                 truncate: true,
             },
             ("yarn", None) => return Err(GgufError::Missing { key: self.key("rope.scaling.factor") }),
@@ -146,6 +145,12 @@ impl Keys<'_> {
         for (name, what) in [("rope.dimension_count", "rotation"), ("attention.value_length", "values")] {
             if let Some(other) = self.unsigned(name)?.filter(|other| *other != head_dim) {
                 return Ok(Err(format!("{what} of {other} of {head_dim} head elements; only all are supported")));
+            }
+        }
+        for (name, usual) in [("ext_factor", 1.0), ("attn_factor", 1.0), ("log_multiplier", 0.0)] {
+            let name = format!("rope.scaling.yarn_{name}");
+            if let Some(other) = self.float(&name)?.filter(|value| *value != usual) {
+                return Ok(Err(format!("{name} of {other}; only {usual} is supported")));
             }
         }
         let experts = self.unsigned("expert_count")?.unwrap_or(0);
@@ -268,6 +273,7 @@ mod tests {
             (embedded().f32("llama.rope.scaling.factor", 0.5), "factor 0.5"),
             (embedded().tensor("rope_freqs.weight", &[16], 0, 64), "rope_freqs.weight holds 0;"),
             (embedded().tensor("rope_freqs.weight", &[16], 1, 32), "rope_freqs.weight has shape [16] of F16"),
+            (embedded().f32("llama.rope.scaling.yarn_ext_factor", 0.5), "yarn_ext_factor of 0.5; only 1"),
             (embedded().u32("llama.rope.dimension_count", 16), "rotation of 16 of 32"),
             (embedded().u32("llama.attention.value_length", 16), "values of 16 of 32"),
             (

@@ -41,15 +41,11 @@ struct Config {
 }
 
 /// A field whose absence means something else than its being null.
+#[derive(Default)]
 enum Field<T> {
+    #[default]
     Absent,
     Present(Option<T>),
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
