@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use sglhost_device::{
-    AttentionShape, Batch, CpuConfig, CpuDevice, DType, Device, KvLayout, MappedBytes, MappedFile, RowOrder,
+    AttentionShape, Batch, CpuConfig, CpuDevice, DType, Device, KvLayout, MappedBytes, MappedFile, Rope, RowOrder,
     WeightFormat, WeightPart, cpu::CpuWeight,
 };
 
@@ -107,7 +107,8 @@ fn attention(device: &mut CpuDevice) {
         let mut frequencies = device.allocate(32).unwrap();
         device.write_f32(&mut frequencies, &[0.01; 32]).unwrap();
         let mut out = device.allocate(rows * 576).unwrap();
-        device.rope_and_write_kv(&mut qkv, &frequencies, &shape, &batch, &mut kv, 0).unwrap();
+        let rope = Rope { inverse_frequencies: &frequencies, head_norm: None };
+        device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut kv, 0).unwrap();
         let seconds = median(30, || device.attention(&qkv, &shape, &batch, &kv, 0, &mut out).unwrap());
         println!("  {name}: {:.1} µs a layer, {:.2} ms for {LAYERS}", seconds * 1e6, seconds * 1e3 * LAYERS as f64);
     }

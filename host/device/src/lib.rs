@@ -55,8 +55,28 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Multiplied with every score, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
-    /// Positions further back than this are not attended to.
+    /// A token attends to this many positions at most, the last of them its own.
     pub window: Option<u32>,
+}
+
+/// What is done to queries and keys before they meet.
+#[derive(Debug)]
+pub struct Rope<'a, B> {
+    /// `[head_dim / 2]` radians per position of each rotated pair.
+    pub inverse_frequencies: &'a B,
+    /// What comes before the rotation, in families that have it.
+    pub head_norm: Option<HeadNorm<'a, B>>,
+}
+
+/// A norm of each head of Q and K: `head / rms(head) * weight`.
+#[derive(Debug)]
+pub struct HeadNorm<'a, B> {
+    /// `[head_dim]` weight of queries.
+    pub query: &'a B,
+    /// `[head_dim]` weight of keys.
+    pub key: &'a B,
+    /// Added to the mean square.
+    pub epsilon: f32,
 }
 
 /// A machine that computes. See the crate's documentation for the rules.
@@ -119,12 +139,12 @@ pub trait Device: Send + 'static {
         rows: usize,
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
-    /// Rotates Q and K of `qkv` in place (pairs `(i, i + head_dim / 2)`; `inverse_frequencies` is
-    /// `[head_dim / 2]`) and writes K and V to the batch's slots of `layer`.
+    /// Normalises the heads of Q and K where `rope` says so, rotates them in place in `qkv` (pairs
+    /// `(i, i + head_dim / 2)`), and writes K and V to the batch's slots of `layer`.
     fn rope_and_write_kv(
         &mut self,
         qkv: &mut Self::Buffer,
-        inverse_frequencies: &Self::Buffer,
+        rope: &Rope<'_, Self::Buffer>,
         shape: &AttentionShape,
         batch: &Self::Batch,
         kv: &mut Self::Kv,

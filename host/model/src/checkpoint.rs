@@ -1,4 +1,4 @@
-//! Tensors as files hold them, by the names of what they are in a Llama.
+//! Tensors as files hold them, by the names of what they are in a decoder.
 //!
 //! A checkpoint holds no values of its own: every tensor is a range of a mapped file.
 
@@ -10,7 +10,7 @@ use std::{
 use half::{bf16, f16};
 use sglhost_device::{MappedBytes, RowOrder, WeightFormat, WeightPart};
 
-use crate::{LlamaConfig, ModelError};
+use crate::{DecoderConfig, ModelError};
 
 /// A file, or a part of it, is not what it should be.
 pub(crate) fn bad_file(path: &Path, reason: impl ToString) -> ModelError {
@@ -36,7 +36,7 @@ pub(crate) fn tensor_bytes(format: WeightFormat, shape: &[usize]) -> Option<usiz
     outer.iter().try_fold(row_bytes, |bytes, length| bytes.checked_mul(*length))
 }
 
-/// A tensor's place in a Llama.
+/// A tensor's place in a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TensorRole {
     /// Token embeddings `[vocabulary, hidden]`.
@@ -56,6 +56,10 @@ pub(crate) enum LayerTensor {
     Query,
     Key,
     Value,
+    /// Norm of each head of Q `[head_dim]`; Qwen3's.
+    QueryNorm,
+    /// Norm of each head of K `[head_dim]`.
+    KeyNorm,
     Output,
     MlpNorm,
     Gate,
@@ -63,10 +67,10 @@ pub(crate) enum LayerTensor {
     Down,
 }
 
-/// How a file format names tensors, and in which order it keeps the rows of Q and K.
+/// How a file format names tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// llama.cpp's names; Q and K interleaved for its rotation of neighbouring pairs.
+    /// llama.cpp's names.
     Gguf,
     /// The names of transformers' modules.
     HuggingFace,
@@ -88,6 +92,8 @@ impl Naming {
                     LayerTensor::Query => "attn_q",
                     LayerTensor::Key => "attn_k",
                     LayerTensor::Value => "attn_v",
+                    LayerTensor::QueryNorm => "attn_q_norm",
+                    LayerTensor::KeyNorm => "attn_k_norm",
                     LayerTensor::Output => "attn_output",
                     LayerTensor::MlpNorm => "ffn_norm",
                     LayerTensor::Gate => "ffn_gate",
@@ -102,6 +108,8 @@ impl Naming {
                     LayerTensor::Query => "self_attn.q_proj",
                     LayerTensor::Key => "self_attn.k_proj",
                     LayerTensor::Value => "self_attn.v_proj",
+                    LayerTensor::QueryNorm => "self_attn.q_norm",
+                    LayerTensor::KeyNorm => "self_attn.k_norm",
                     LayerTensor::Output => "self_attn.o_proj",
                     LayerTensor::MlpNorm => "post_attention_layernorm",
                     LayerTensor::Gate => "mlp.gate_proj",
@@ -120,15 +128,6 @@ impl Naming {
     fn bias(self, role: TensorRole) -> String {
         format!("{}.bias", self.stem(role))
     }
-
-    fn row_order(self, role: TensorRole, head_dim: usize) -> RowOrder {
-        match (self, role) {
-            (Self::Gguf, TensorRole::Layer(_, LayerTensor::Query | LayerTensor::Key)) => {
-                RowOrder::RopeInterleaved { head_dim }
-            }
-            _ => RowOrder::Natural,
-        }
-    }
 }
 
 /// A model's configuration and tensors.
@@ -136,7 +135,7 @@ impl Naming {
 pub(crate) struct Checkpoint {
     /// The file or folder, for errors.
     pub(crate) path: PathBuf,
-    pub(crate) config: LlamaConfig,
+    pub(crate) config: DecoderConfig,
     pub(crate) naming: Naming,
     /// Whether the embedding is the head too.
     pub(crate) tied: bool,
@@ -157,16 +156,22 @@ impl Checkpoint {
         format!("{} weights", names.join(" and "))
     }
 
+    /// In which order the file keeps the rows of a matrix.
+    fn row_order(&self, role: TensorRole) -> RowOrder {
+        match (self.naming, role) {
+            (Naming::Gguf, TensorRole::Layer(_, LayerTensor::Query | LayerTensor::Key))
+                if self.config.family.is_interleaved_in_gguf() =>
+            {
+                RowOrder::RopeInterleaved { head_dim: self.config.head_dim }
+            }
+            _ => RowOrder::Natural,
+        }
+    }
+
     /// The matrix of `role`, which must be `[rows, columns]`.
     pub(crate) fn matrix(&self, role: TensorRole, rows: usize, columns: usize) -> Result<WeightPart, ModelError> {
         let tensor = self.tensor(&self.naming.weight(role), &[rows, columns])?;
-        Ok(WeightPart {
-            data: tensor.data.clone(),
-            format: tensor.format,
-            rows,
-            columns,
-            order: self.naming.row_order(role, self.config.head_dim),
-        })
+        Ok(WeightPart { data: tensor.data.clone(), format: tensor.format, rows, columns, order: self.row_order(role) })
     }
 
     /// The values of a norm's weight, `[length]`.
@@ -175,14 +180,15 @@ impl Checkpoint {
         self.floats(&name, self.tensor(&name, &[length])?)
     }
 
-    /// The values of a bias in natural order, `[length]`; none if the file has none.
+    /// The values of a bias in natural order, `[length]`; none if the file has none and the family need not have one.
     pub(crate) fn bias(&self, role: TensorRole, length: usize) -> Result<Option<Vec<f32>>, ModelError> {
         let name = self.naming.bias(role);
-        if !self.tensors.contains_key(&name) {
+        let needed = matches!(role, TensorRole::Layer(_, tensor) if self.config.family.must_have_bias(tensor));
+        if !needed && !self.tensors.contains_key(&name) {
             return Ok(None);
         }
         let stored = self.floats(&name, self.tensor(&name, &[length])?)?;
-        let order = self.naming.row_order(role, self.config.head_dim);
+        let order = self.row_order(role);
         Ok(Some((0..length).map(|row| stored[order.stored_row(row)]).collect()))
     }
 
@@ -198,16 +204,23 @@ impl Checkpoint {
     }
 
     fn floats(&self, name: &str, tensor: &StoredTensor) -> Result<Vec<f32>, ModelError> {
-        let bytes = tensor.data.bytes();
-        let pairs = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
-        match tensor.format {
-            WeightFormat::F32 => {
-                Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
-            }
-            WeightFormat::F16 => Ok(pairs().map(|pair| f16::from_le_bytes(pair).to_f32()).collect()),
-            WeightFormat::BF16 => Ok(pairs().map(|pair| bf16::from_le_bytes(pair).to_f32()).collect()),
-            other => Err(bad_file(&self.path, format!("tensor {name}: a vector stored as {other:?} is not supported"))),
+        vector_values(tensor).ok_or_else(|| {
+            bad_file(&self.path, format!("tensor {name}: a vector stored as {:?} is not supported", tensor.format))
+        })
+    }
+}
+
+/// The values of a tensor that is not quantized.
+pub(crate) fn vector_values(tensor: &StoredTensor) -> Option<Vec<f32>> {
+    let bytes = tensor.data.bytes();
+    let pairs = || bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+    match tensor.format {
+        WeightFormat::F32 => {
+            Some(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
         }
+        WeightFormat::F16 => Some(pairs().map(|pair| f16::from_le_bytes(pair).to_f32()).collect()),
+        WeightFormat::BF16 => Some(pairs().map(|pair| bf16::from_le_bytes(pair).to_f32()).collect()),
+        _ => None,
     }
 }
 
@@ -235,7 +248,5 @@ mod tests {
         let query = TensorRole::Layer(7, LayerTensor::Query);
         assert_eq!(Naming::Gguf.weight(query), "blk.7.attn_q.weight");
         assert_eq!(Naming::HuggingFace.bias(query), "model.layers.7.self_attn.q_proj.bias");
-        assert_eq!(Naming::Gguf.row_order(query, 64), RowOrder::RopeInterleaved { head_dim: 64 });
-        assert_eq!(Naming::HuggingFace.row_order(query, 64), RowOrder::Natural);
     }
 }

@@ -3,15 +3,15 @@
 use sglhost_device::{Batch, Device, KvLayout, RowRequest, RowResult};
 
 use crate::{
-    Llama, ModelError, ModelInfo, ModelRunner,
-    llama::{Activations, Pass},
+    Decoder, ModelError, ModelInfo, ModelRunner,
+    decoder::{Activations, Pass},
 };
 
-/// A Llama with its device, KV memory and activations.
+/// A decoder with its device, KV memory and activations.
 pub struct DeviceRunner<D: Device> {
     info: ModelInfo,
     device: D,
-    model: Llama<D>,
+    model: Decoder<D>,
     kv: D::Kv,
     kv_slots: usize,
     activations: Activations<D>,
@@ -21,7 +21,7 @@ pub struct DeviceRunner<D: Device> {
 
 impl<D: Device> DeviceRunner<D> {
     /// Gives `model` KV memory of `kv_slots` tokens in the layout that `info` names.
-    pub(crate) fn new(info: ModelInfo, mut device: D, model: Llama<D>, kv_slots: usize) -> Result<Self, ModelError> {
+    pub(crate) fn new(info: ModelInfo, mut device: D, model: Decoder<D>, kv_slots: usize) -> Result<Self, ModelError> {
         let layout: KvLayout = info.kv;
         let kv = device.allocate_kv(layout, kv_slots)?;
         let activations = Activations::new(&mut device, model.config())?;

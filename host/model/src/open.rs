@@ -6,7 +6,7 @@ use sglhost_device::{DType, Device, KvLayout};
 use sglhost_text::{Roles, Tokenizer};
 
 use crate::{
-    DeviceRunner, Llama, ModelError, ModelInfo, ModelRunner,
+    Decoder, DeviceRunner, ModelError, ModelInfo, ModelRunner,
     checkpoint::{Checkpoint, bad_file},
     gguf::{self, GgufFile},
     huggingface,
@@ -86,7 +86,7 @@ pub fn load<D: Device>(path: &Path, mut device: D, options: &OpenOptions) -> Res
         (Some(template), None) => Roles::from_template(template, &files.tokenizer)?,
         (None, _) => Roles::plain(),
     };
-    let model = Llama::load(&mut device, checkpoint)?;
+    let model = Decoder::load(&mut device, checkpoint)?;
     let info = info(path, &files, &device, options);
     let runner = DeviceRunner::new(info, device, model, options.kv_slots)?;
     Ok(Loaded { runner, tokenizer: Arc::new(files.tokenizer), roles })
@@ -144,7 +144,7 @@ fn info(path: &Path, files: &ModelFiles, device: &impl Device, options: &OpenOpt
     end_of_text.dedup();
     ModelInfo {
         name: options.name.clone().unwrap_or_else(file_name),
-        architecture: "llama".into(),
+        architecture: config.family.name().into(),
         vocabulary: config.vocabulary,
         context_length: config.context_length,
         end_of_text,

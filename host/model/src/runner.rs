@@ -7,7 +7,7 @@ use sglhost_device::{Batch, DeviceError, KvLayout, RowRequest, RowResult};
 pub struct ModelInfo {
     /// The name it is served under.
     pub name: String,
-    /// Its family as its files name it ("llama").
+    /// Its family as [`Family::name`](crate::Family::name) gives it ("llama").
     pub architecture: String,
     /// Rows of the head: logits of one row.
     pub vocabulary: usize,

@@ -5,8 +5,9 @@
 
 use super::lanes::{LANES, Lanes};
 
+/// `1 / rms(x)`.
 #[inline(always)]
-fn norm_row<S: Lanes>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+fn inverse_rms<S: Lanes>(s: S, x: &[f32], epsilon: f32) -> f32 {
     let (whole, rest) = x.as_chunks::<LANES>();
     let mut squares = s.splat(0.0);
     for x in whole {
@@ -16,7 +17,14 @@ fn norm_row<S: Lanes>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [
     let last = s.load_part(rest, 0.0);
     squares = s.fma(last, last, squares);
     let mean = s.sum(squares) / x.len() as f32;
-    let inverse = s.splat(1.0 / (mean + epsilon).sqrt());
+    1.0 / (mean + epsilon).sqrt()
+}
+
+#[inline(always)]
+fn norm_row<S: Lanes>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let inverse = s.splat(inverse_rms(s, x, epsilon));
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let last = s.load_part(rest, 0.0);
     let (weights, weight_rest) = weight.as_chunks::<LANES>();
     let (out, out_rest) = out.as_chunks_mut::<LANES>();
     for ((x, weight), out) in whole.iter().zip(weights).zip(out) {
@@ -30,6 +38,16 @@ fn norm<S: Lanes>(s: S, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]
     assert_eq!(x.len(), out.len(), "as many outputs as inputs");
     for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
         norm_row(s, x, weight, epsilon, out);
+    }
+}
+
+#[inline(always)]
+fn norm_in_place<S: Lanes>(s: S, x: &mut [f32], weight: &[f32], epsilon: f32) {
+    for row in x.chunks_exact_mut(weight.len()) {
+        let inverse = inverse_rms(s, row, epsilon);
+        for (x, weight) in row.iter_mut().zip(weight) {
+            *x = *x * inverse * weight;
+        }
     }
 }
 
@@ -52,6 +70,11 @@ dispatched! {
     /// # Panics
     /// If the lengths differ.
     pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = norm
+}
+
+dispatched! {
+    /// As [`rms_norm`], the results where the rows were.
+    pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) = norm_in_place
 }
 
 dispatched! {
@@ -88,6 +111,9 @@ mod tests {
                 let mut out = vec![0.0; width * rows];
                 rms_norm(isa, &x, &weight, 1e-5, &mut out);
                 assert!(relative_error(&out, &reference(&x)) < 1e-6, "{} {width}", isa.name());
+                let mut in_place = x.clone();
+                rms_norm_in_place(isa, &mut in_place, &weight, 1e-5);
+                assert_eq!(in_place, out, "{} {width}", isa.name());
                 let mut residual = x.clone();
                 add_rms_norm(isa, &mut residual, &y, &weight, 1e-5, &mut out);
                 let sum: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();

@@ -52,7 +52,7 @@ struct Split {
     parts: Range<usize>,
 }
 
-/// Which items a batch has: the same for every layer, so planned once.
+/// Which items a batch has: the same for every layer of a shape, so planned once.
 #[derive(Debug, Default)]
 struct Plan {
     made_for: Option<(u64, AttentionShape)>,
@@ -102,7 +102,8 @@ impl PartialMemory {
 /// Attention's plan and memory; kept between layers and passes.
 #[derive(Debug, Default)]
 pub(super) struct AttentionState {
-    plan: Plan,
+    /// Of layers without a window and of those with one.
+    plans: [Plan; 2],
     scratch: Vec<Mutex<Scratch>>,
     parts: PartialMemory,
 }
@@ -135,17 +136,18 @@ impl AttentionState {
         let Input { batch, shape, kv, layer, qkv } = *input;
         let Machine { isa, pool } = machine;
         let isa = *isa;
-        self.plan.make(batch, shape, pool.threads());
+        let plan = &mut self.plans[usize::from(shape.window.is_some())];
+        plan.make(batch, shape, pool.threads());
         self.scratch.resize_with(pool.threads(), Mutex::default);
         let (group, dim) = (shape.heads / shape.kv_heads, kv.dim);
-        let parts = self.plan.splits.last().map_or(0, |split| split.parts.end);
+        let parts = plan.splits.last().map_or(0, |split| split.parts.end);
         self.parts.clear(parts * group, dim);
         let call = Call { isa, shape, batch: &batch.batch, kv, layer, qkv, out: SharedMut::new(out) };
         let maxima = SharedMut::new(&mut self.parts.maxima);
         let sums = SharedMut::new(&mut self.parts.sums);
         let values = SharedMut::new(&mut self.parts.values);
-        pool.run(self.plan.items.len(), &|thread, index| {
-            let item = &self.plan.items[index];
+        pool.run(plan.items.len(), &|thread, index| {
+            let item = &plan.items[index];
             let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
             let part = item.part.map(|part| {
                 let rows = part * group..(part + 1) * group;
@@ -162,7 +164,7 @@ impl AttentionState {
         });
         let [scratch, ..] = &mut self.scratch[..] else { return };
         let scratch = scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for split in &self.plan.splits {
+        for split in &plan.splits {
             scratch.sums.clear(group, dim);
             for part in split.parts.clone() {
                 let from = self.parts.rows(part * group..(part + 1) * group, dim);

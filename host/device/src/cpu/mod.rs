@@ -32,7 +32,7 @@ pub use memory::{CpuBuffer, CpuKv};
 pub use sglhost_kernels::cpu::Isa;
 pub use weight::CpuWeight;
 
-use crate::{AttentionShape, Batch, Device, DeviceError, KvLayout, RowRequest, RowResult, WeightPart};
+use crate::{AttentionShape, Batch, Device, DeviceError, KvLayout, Rope, RowRequest, RowResult, WeightPart};
 use pool::Pool;
 
 /// How activations meet quantized weights. Float weights always meet f32 activations.
@@ -236,7 +236,7 @@ impl Device for CpuDevice {
     fn rope_and_write_kv(
         &mut self,
         qkv: &mut CpuBuffer,
-        inverse_frequencies: &CpuBuffer,
+        rope: &Rope<'_, CpuBuffer>,
         shape: &AttentionShape,
         batch: &CpuBatch,
         kv: &mut CpuKv,
@@ -245,8 +245,16 @@ impl Device for CpuDevice {
         check_attention(shape, batch, kv, layer)?;
         let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
         let qkv = qkv.first_mut(batch.batch.tokens.len() * width)?;
-        let frequencies = inverse_frequencies.first(shape.head_dim / 2)?;
-        self.angles.rotate_and_write(&mut self.machine, batch, shape, frequencies, qkv, kv.layer_mut(layer));
+        let frequencies = rope.inverse_frequencies.first(shape.head_dim / 2)?;
+        let norm = match &rope.head_norm {
+            Some(norm) => {
+                let (query, key) = (norm.query.first(shape.head_dim)?, norm.key.first(shape.head_dim)?);
+                Some(rope::HeadNorm { query, key, epsilon: norm.epsilon })
+            }
+            None => None,
+        };
+        let input = rope::Input { batch, shape, frequencies, norm };
+        self.angles.rotate_and_write(&mut self.machine, &input, qkv, kv.layer_mut(layer));
         Ok(())
     }
 

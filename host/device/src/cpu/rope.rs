@@ -1,10 +1,11 @@
-//! Rotation of queries and keys, and the writing of keys and values to their slots.
+//! Norms of heads, rotation of queries and keys, and the writing of keys and values to their slots.
 
 #![allow(unsafe_code, reason = "threads write disjoint rows and slots")]
 
 use sglhost_kernels::cpu::{
     SharedMut,
     dot_rows::narrow_row,
+    norm::rms_norm_in_place,
     rope::{rope_angles, rope_rotate},
 };
 
@@ -20,6 +21,22 @@ pub(super) struct Angles {
     cosines: Vec<f32>,
     /// `[T, D / 2]`.
     sines: Vec<f32>,
+}
+
+/// What one call works on. Shapes and slots were checked by the caller.
+pub(super) struct Input<'a> {
+    pub(super) batch: &'a CpuBatch,
+    pub(super) shape: &'a AttentionShape,
+    /// `[head_dim / 2]`.
+    pub(super) frequencies: &'a [f32],
+    pub(super) norm: Option<HeadNorm<'a>>,
+}
+
+/// Norms of the heads of Q and K, `[head_dim]` each.
+pub(super) struct HeadNorm<'a> {
+    pub(super) query: &'a [f32],
+    pub(super) key: &'a [f32],
+    pub(super) epsilon: f32,
 }
 
 impl Angles {
@@ -40,17 +57,8 @@ impl Angles {
     }
 
     /// Rotates `qkv` `[T, (heads + 2 kv_heads) · head_dim]` and fills the batch's slots of one layer.
-    ///
-    /// Shapes and slots were checked by the caller.
-    pub(super) fn rotate_and_write(
-        &mut self,
-        machine: &mut Machine,
-        batch: &CpuBatch,
-        shape: &AttentionShape,
-        frequencies: &[f32],
-        qkv: &mut [f32],
-        kv: KvLayerMut,
-    ) {
+    pub(super) fn rotate_and_write(&mut self, machine: &mut Machine, input: &Input, qkv: &mut [f32], kv: KvLayerMut) {
+        let Input { batch, shape, frequencies, norm } = input;
         self.prepare(batch, frequencies);
         let (dim, half) = (shape.head_dim, shape.head_dim / 2);
         let width = (shape.heads + 2 * shape.kv_heads) * dim;
@@ -62,6 +70,11 @@ impl Angles {
                 // SAFETY: chunks have different rows.
                 let row = unsafe { qkv.range(t * width..(t + 1) * width) };
                 let (rotated, value) = row.split_at_mut((shape.heads + shape.kv_heads) * dim);
+                if let Some(HeadNorm { query, key, epsilon }) = norm {
+                    let (queries, keys) = rotated.split_at_mut(shape.heads * dim);
+                    rms_norm_in_place(isa, queries, query, *epsilon);
+                    rms_norm_in_place(isa, keys, key, *epsilon);
+                }
                 let angles = t * half..(t + 1) * half;
                 rope_rotate(isa, rotated, &self.cosines[angles.clone()], &self.sines[angles]);
                 let key = &rotated[shape.heads * dim..];

@@ -114,6 +114,11 @@ impl Metadata {
         }
     }
 
+    /// Whether there is an entry of this name, of any type.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// A whole number of any width that is not negative.
     pub(crate) fn unsigned(&self, key: &str) -> Result<Option<u64>, GgufError> {
         self.get(key, "a whole number", |value| match value {

@@ -4,10 +4,10 @@
 //! allocated or read, so a hostile file gets an error that names what is wrong with it. Layout as in ggml's
 //! `docs/gguf.md`.
 //!
-//! *Not here*: what the entries mean; see `llama.rs` beside this file.
+//! *Not here*: what the entries mean; see `checkpoint.rs` beside this file.
 
+mod checkpoint;
 mod cursor;
-mod llama;
 mod metadata;
 mod tensors;
 #[cfg(test)]
@@ -15,8 +15,8 @@ pub(crate) mod test_file;
 
 use std::{collections::HashMap, path::Path};
 
+pub(crate) use checkpoint::{checkpoint, vocabulary};
 use cursor::Cursor;
-pub(crate) use llama::{checkpoint, vocabulary};
 use metadata::Metadata;
 use sglhost_device::{MappedBytes, MappedFile};
 

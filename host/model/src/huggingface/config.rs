@@ -1,11 +1,13 @@
 //! `config.json` as transformers writes it, before version 5 and since.
+//!
+//! *Not here*: how positions are rotated; see `rope.rs` beside this file.
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::read_json;
-use crate::{LlamaConfig, ModelError, checkpoint::bad_file, config::RawLlamaConfig};
+use super::{read_json, rope::Rope};
+use crate::{DecoderConfig, Family, ModelError, WindowLayers, checkpoint::bad_file, config::RawConfig};
 
 #[derive(Deserialize)]
 struct Config {
@@ -13,33 +15,52 @@ struct Config {
     intermediate_size: u64,
     num_hidden_layers: u64,
     num_attention_heads: u64,
-    num_key_value_heads: Option<u64>,
-    head_dim: Option<u64>,
+    #[serde(default)]
+    num_key_value_heads: Field<u64>,
+    #[serde(default)]
+    head_dim: Field<u64>,
     vocab_size: u64,
-    #[serde(default = "default_context_length")]
-    max_position_embeddings: u64,
+    max_position_embeddings: Option<u64>,
     #[serde(default = "default_epsilon")]
     rms_norm_eps: f64,
     #[serde(default = "default_activation")]
     hidden_act: String,
-    /// Before transformers 5; beside `rope_scaling`.
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Rope>,
-    /// Since transformers 5.
-    rope_parameters: Option<Rope>,
+    #[serde(default)]
+    sliding_window: Field<u64>,
+    #[serde(default)]
+    use_sliding_window: bool,
+    #[serde(default = "default_max_window_layers")]
+    max_window_layers: u64,
+    layer_types: Option<Vec<String>>,
     quantization_config: Option<serde_json::Value>,
     eos_token_id: Option<OneOrMany>,
     #[serde(default)]
     tie_word_embeddings: bool,
+    #[serde(flatten)]
+    rope: Rope,
 }
 
-/// How positions are rotated. Older files call the type `type`.
-#[derive(Deserialize)]
-struct Rope {
-    rope_type: Option<String>,
-    r#type: Option<String>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
+/// A field whose absence means something else than its being null.
+#[derive(Default)]
+enum Field<T> {
+    #[default]
+    Absent,
+    Present(Option<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Present)
+    }
+}
+
+impl<T> Field<T> {
+    fn or(self, default: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => default,
+            Self::Present(value) => value,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -58,22 +79,21 @@ impl OneOrMany {
     }
 }
 
-// The defaults of transformers' LlamaConfig.
-fn default_context_length() -> u64 {
-    2048
-}
+// The defaults of all families in transformers; see `Family::defaults` for the rest.
 fn default_epsilon() -> f64 {
     1e-6
 }
 fn default_activation() -> String {
     "silu".into()
 }
-const DEFAULT_ROPE_THETA: f64 = 10_000.0;
+fn default_max_window_layers() -> u64 {
+    28
+}
 
 /// What `config.json` says.
 #[derive(Debug)]
 pub(super) struct ReadConfig {
-    pub(super) config: LlamaConfig,
+    pub(super) config: DecoderConfig,
     /// Whether the embedding is the head too.
     pub(super) tied: bool,
     /// Tokens that end a text.
@@ -83,22 +103,27 @@ pub(super) struct ReadConfig {
 /// Reads and checks the folder's `config.json`.
 pub(super) fn read(folder: &Path) -> Result<ReadConfig, ModelError> {
     let path = folder.join("config.json");
-    // The architecture first: another one may lack the fields of a Llama, and its name says more than they do.
+    // The architecture first: another one may lack the fields of these, and its name says more than they do.
     let known: Architecture = read_json(&path)?;
-    known.check().map_err(|reason| ModelError::Unsupported(format!("{}: {reason}", path.display())))?;
+    let family = known.family().map_err(|reason| unsupported(&path, &reason))?;
     let config: Config = read_json(&path)?;
-    let rope_theta = config.check_features().map_err(|reason| unsupported(&path, &reason))?;
-    let raw = RawLlamaConfig {
+    config.check_features().map_err(|reason| unsupported(&path, &reason))?;
+    let defaults = family.defaults();
+    let window = config.window(family).map_err(|reason| unsupported(&path, &reason))?;
+    let context_length = config.max_position_embeddings.unwrap_or(defaults.context_length);
+    let raw = RawConfig {
+        family,
         layers: config.num_hidden_layers,
         hidden: config.hidden_size,
         intermediate: config.intermediate_size,
         heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
+        kv_heads: config.num_key_value_heads.or(defaults.kv_heads),
+        head_dim: config.head_dim.or(defaults.head_dim),
         vocabulary: config.vocab_size,
-        context_length: config.max_position_embeddings,
+        context_length,
         rms_epsilon: config.rms_norm_eps,
-        rope_theta,
+        rope: config.rope.read(context_length).map_err(|reason| unsupported(&path, &reason))?,
+        window,
     };
     let checked = raw.check().map_err(|reason| bad_file(&path, reason))?;
     Ok(ReadConfig {
@@ -127,26 +152,50 @@ fn unsupported(path: &Path, reason: &str) -> ModelError {
 }
 
 impl Config {
-    /// Refuses what would silently change the numbers; gives the base of the rotation.
-    fn check_features(&self) -> Result<f64, String> {
+    /// Refuses what would silently change the numbers.
+    fn check_features(&self) -> Result<(), String> {
         if self.hidden_act != "silu" {
             return Err(format!("activation {}; silu is supported", self.hidden_act));
         }
         if self.quantization_config.is_some() {
             return Err("quantized safetensors are not supported; use the original or a GGUF file".into());
         }
-        let mut theta = self.rope_theta;
-        for rope in self.rope_parameters.iter().chain(&self.rope_scaling) {
-            let kind = rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default");
-            if kind != "default" {
-                return Err(format!("rope scaling {kind} is not supported yet"));
-            }
-            if rope.partial_rotary_factor.is_some_and(|factor| factor != 1.0) {
-                return Err("rotation of a part of each head is not supported".into());
-            }
-            theta = rope.rope_theta.or(theta);
-        }
-        Ok(theta.unwrap_or(DEFAULT_ROPE_THETA))
+        Ok(())
+    }
+
+    /// Tokens of the sliding window, if there is one, and its layers.
+    fn window(&self, family: Family) -> Result<Option<(u64, WindowLayers)>, String> {
+        let tokens = match self.sliding_window {
+            Field::Absent => family.defaults().window,
+            Field::Present(tokens) => tokens,
+        };
+        let optional = family.window_is_optional();
+        // Llama knows no window, whatever its file says.
+        let Some(tokens) = tokens.filter(|_| family != Family::Llama && (!optional || self.use_sliding_window)) else {
+            return match &self.layer_types {
+                Some(kinds) if kinds.iter().any(|kind| kind != FULL) => {
+                    Err(format!("layer_types without a sliding window to go with them: {}", kinds.join(", ")))
+                }
+                _ => Ok(None),
+            };
+        };
+        let layers = match &self.layer_types {
+            Some(kinds) => WindowLayers::Listed(kinds.iter().map(|kind| is_sliding(kind)).collect::<Result<_, _>>()?),
+            None if optional => WindowLayers::From(self.max_window_layers),
+            None => WindowLayers::All,
+        };
+        Ok(Some((tokens, layers)))
+    }
+}
+
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
+fn is_sliding(layer_type: &str) -> Result<bool, String> {
+    match layer_type {
+        FULL => Ok(false),
+        SLIDING => Ok(true),
+        other => Err(format!("layer type {other}; {FULL} and {SLIDING} are supported")),
     }
 }
 
@@ -154,21 +203,14 @@ impl Config {
 #[derive(Deserialize)]
 struct Architecture {
     #[serde(default)]
-    architectures: Vec<String>,
+    architectures: Option<Vec<String>>,
     model_type: Option<String>,
 }
 
 impl Architecture {
-    fn check(&self) -> Result<(), String> {
-        let named = match self.architectures.first() {
-            Some(name) => name == "LlamaForCausalLM",
-            None => self.model_type.as_deref() == Some("llama"),
-        };
-        if named {
-            return Ok(());
-        }
-        let found = self.architectures.first().or(self.model_type.as_ref()).map_or("none named", String::as_str);
-        Err(format!("architecture {found}; LlamaForCausalLM is supported"))
+    fn family(&self) -> Result<Family, String> {
+        let class = self.architectures.as_ref().and_then(|classes| classes.first());
+        Family::of_hugging_face(class.map(String::as_str), self.model_type.as_deref())
     }
 }
 
@@ -179,6 +221,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::RopeScaling;
 
     /// Reads a folder whose `config.json` is a small Llama's with `changes`; `null` removes a field.
     fn read_with(changes: Value) -> Result<ReadConfig, ModelError> {
@@ -195,16 +238,91 @@ mod tests {
     }
 
     #[test]
-    fn rope_theta_in_every_style() {
-        for (changes, expect) in [
-            (json!({}), 10_000.0),
-            (json!({"rope_theta": 5e5}), 5e5),
-            (json!({"rope_theta": 5e5, "rope_scaling": null}), 5e5),
-            (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}), 1e6),
-            (json!({"rope_theta": 5e5, "rope_scaling": {"type": "default"}}), 5e5),
+    fn rope_in_every_style() {
+        let linear = RopeScaling::Linear { factor: 2.0 };
+        let llama3 = json!({
+            "rope_type": "llama3", "factor": 8, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        });
+        let read_llama3 = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 4.0,
+            original_context: 8192.0,
+        };
+        for (changes, theta, scaling) in [
+            (json!({}), 10_000.0, RopeScaling::None),
+            (json!({"rope_theta": 5e5}), 5e5, RopeScaling::None),
+            (json!({"rope_theta": 5e5, "rope_scaling": null}), 5e5, RopeScaling::None),
+            (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}), 1e6, RopeScaling::None),
+            (json!({"rope_theta": 5e5, "rope_scaling": {"type": "default"}}), 5e5, RopeScaling::None),
+            (json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}}), 5e5, linear.clone()),
+            (json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 9.0, "factor": 2.0}}), 9.0, linear),
+            (json!({"rope_theta": 5e5, "rope_scaling": llama3}), 5e5, read_llama3.clone()),
+            (json!({"rope_theta": 5e5, "rope_parameters": llama3}), 5e5, read_llama3),
         ] {
-            assert_eq!(read_with(changes.clone()).unwrap().config.rope_theta, expect, "{changes}");
+            let rope = read_with(changes.clone()).unwrap().config.rope;
+            assert_eq!((rope.theta, rope.scaling), (theta, scaling), "{changes}");
         }
+    }
+
+    #[test]
+    fn yarn_takes_what_is_missing_from_the_model() {
+        let scaling = json!({"type": "yarn", "factor": 4.0, "beta_fast": 16, "mscale": 0.7, "mscale_all_dim": 1.0});
+        let config = read_with(json!({"rope_scaling": scaling})).unwrap().config;
+        let RopeScaling::Yarn { original_context, beta_fast, beta_slow, attention_factor, .. } = config.rope.scaling
+        else {
+            panic!("{:?}", config.rope);
+        };
+        assert_eq!((original_context, beta_fast, beta_slow), (2048.0, 16.0, 1.0));
+        let expect = (0.07 * 4.0f64.ln() + 1.0) / (0.1 * 4.0f64.ln() + 1.0);
+        assert!((attention_factor.unwrap() - expect).abs() < 1e-12);
+        assert_eq!(config.context_length, 8192);
+    }
+
+    #[test]
+    fn windows_as_transformers_reads_them() {
+        let qwen = |more: Value| {
+            let mut changes = json!({"architectures": ["Qwen2ForCausalLM"], "max_position_embeddings": 9000});
+            changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            changes
+        };
+        let mistral = |window: Value| json!({"architectures": ["MistralForCausalLM"], "sliding_window": window});
+        for (changes, expect) in [
+            (json!({"sliding_window": 5}), [None, None]),
+            (json!({"architectures": ["MistralForCausalLM"]}), [Some(4096), Some(4096)]),
+            (mistral(json!(null)), [None, None]),
+            (mistral(json!(100)), [Some(100), Some(100)]),
+            (qwen(json!({"sliding_window": 100})), [None, None]),
+            (qwen(json!({"use_sliding_window": true})), [None, None]),
+            (qwen(json!({"use_sliding_window": true, "sliding_window": null})), [None, None]),
+            (qwen(json!({"use_sliding_window": true, "max_window_layers": 1})), [None, Some(4096)]),
+            (
+                qwen(json!({
+                    "use_sliding_window": true, "sliding_window": 7,
+                    "layer_types": ["sliding_attention", "full_attention"],
+                })),
+                [Some(7), None],
+            ),
+        ] {
+            let config = read_with(changes.clone()).unwrap().config;
+            assert_eq!([0, 1].map(|layer| config.attention_shape(layer).window), expect, "{changes}");
+        }
+    }
+
+    #[test]
+    fn families_and_their_defaults() {
+        for (class, family, head_dim) in [
+            ("LlamaForCausalLM", Family::Llama, 16),
+            ("MistralForCausalLM", Family::Mistral, 16),
+            ("Qwen2ForCausalLM", Family::Qwen2, 16),
+            ("Qwen3ForCausalLM", Family::Qwen3, 128),
+        ] {
+            let config = read_with(json!({"architectures": [class]})).unwrap().config;
+            assert_eq!((config.family, config.head_dim), (family, head_dim));
+        }
+        let named = read_with(json!({"architectures": null, "model_type": "qwen3"})).unwrap().config;
+        assert_eq!(named.family, Family::Qwen3);
     }
 
     #[test]
@@ -223,12 +341,28 @@ mod tests {
     #[test]
     fn says_what_is_not_supported() {
         for (changes, expect) in [
-            (json!({"architectures": ["Qwen2ForCausalLM"]}), "architecture Qwen2ForCausalLM; LlamaForCausalLM is"),
+            (
+                json!({"architectures": ["Gemma3ForCausalLM"]}),
+                "architecture Gemma3ForCausalLM; LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and \
+                 Qwen3ForCausalLM are",
+            ),
             (json!({"architectures": [], "model_type": "gpt2"}), "architecture gpt2;"),
-            (json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}), "rope scaling llama3"),
-            (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "rope scaling linear"),
-            (json!({"rope_parameters": {"rope_type": "yarn"}}), "rope scaling yarn"),
+            (json!({"rope_scaling": {"rope_type": "longrope", "factor": 8.0}}), "rope scaling longrope; "),
+            (json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}), "rope scaling dynamic"),
+            (json!({"rope_scaling": {"type": "linear"}}), "rope scaling linear without factor"),
+            (json!({"rope_scaling": {"type": "linear", "factor": 0.5}}), "factor 0.5 is not in 1"),
+            (json!({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}), "llama3 without low_freq_factor"),
+            (json!({"rope_parameters": {"full_attention": {"rope_theta": 9.0}}}), "a rotation for each layer type"),
             (json!({"rope_parameters": {"partial_rotary_factor": 0.5}}), "a part of each head"),
+            (json!({"partial_rotary_factor": 0.5}), "a part of each head"),
+            (json!({"layer_types": ["chunked_attention", "full_attention"]}), "layer_types without a sliding window"),
+            (
+                json!({
+                    "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": true, "sliding_window": 9,
+                    "layer_types": ["linear_attention", "full_attention"],
+                }),
+                "layer type linear_attention",
+            ),
             (json!({"hidden_act": "gelu"}), "activation gelu"),
             (json!({"quantization_config": {"bits": 4}}), "quantized safetensors"),
             (json!({"num_key_value_heads": 3}), "cannot share 3"),

@@ -3,6 +3,7 @@
 //! *Not here*: the tokenizer's files, which `text` reads.
 
 mod config;
+mod rope;
 mod shards;
 
 use std::{fs::File, io::Read, path::Path};

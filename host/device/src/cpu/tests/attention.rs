@@ -1,13 +1,15 @@
 //! Rotation, KV memory and attention over ragged batches.
 
 use super::*;
-use crate::DType;
+use crate::{DType, HeadNorm};
 
 /// A small model's attention layer, run over whole batches of sequences.
 struct Layer {
     device: CpuDevice,
     shape: AttentionShape,
     frequencies: CpuBuffer,
+    /// Weights of the norms of queries' and keys' heads.
+    norms: Option<[CpuBuffer; 2]>,
     kv: CpuKv,
 }
 
@@ -19,7 +21,13 @@ impl Layer {
         let layout = KvLayout { layers: 2, kv_heads: shape.kv_heads, head_dim: shape.head_dim, dtype, page_tokens: 1 };
         let frequencies = buffer(&mut device, &frequencies(shape.head_dim));
         let kv = device.allocate_kv(layout, SLOTS).unwrap();
-        Self { device, shape, frequencies, kv }
+        Self { device, shape, frequencies, norms: None, kv }
+    }
+
+    /// With norms of the heads.
+    fn with_norms(mut self, weights: &[Vec<f32>; 2]) -> Self {
+        self.norms = Some(weights.each_ref().map(|weight| buffer(&mut self.device, weight)));
+        self
     }
 
     /// Runs one batch whose QKV rows are `qkv`.
@@ -29,7 +37,9 @@ impl Layer {
         let count = batch.token_count() * self.shape.heads * self.shape.head_dim;
         let mut out = self.device.allocate(count).unwrap();
         let (shape, kv) = (&self.shape, &mut self.kv);
-        self.device.rope_and_write_kv(&mut qkv, &self.frequencies, shape, &uploaded, kv, 1).unwrap();
+        let head_norm = self.norms.as_ref().map(|[query, key]| HeadNorm { query, key, epsilon: 1e-5 });
+        let rope = Rope { inverse_frequencies: &self.frequencies, head_norm };
+        self.device.rope_and_write_kv(&mut qkv, &rope, shape, &uploaded, kv, 1).unwrap();
         self.device.attention(&qkv, shape, &uploaded, kv, 1, &mut out).unwrap();
         read(&mut self.device, &out, count)
     }
@@ -171,6 +181,30 @@ fn ragged_batches_equal_the_reference_however_they_are_chunked() {
 }
 
 #[test]
+fn heads_are_normalised_before_they_are_rotated() {
+    let mut random = Random(14);
+    let shape = shape(6, 2, 24, None);
+    let weights = [random.floats(24), random.floats(24)];
+    let mut slots = shuffled(&mut random);
+    let sequences = [sequence(&mut random, &shape, 50, &mut slots)];
+    let mut normed = Sequence { qkv: sequences[0].qkv.clone(), slots: Vec::new() };
+    normed.slots.clone_from(&sequences[0].slots);
+    for row in normed.qkv.chunks_mut(10 * 24) {
+        for (head, x) in row[..8 * 24].chunks_mut(24).enumerate() {
+            let inverse = (x.iter().map(|x| x * x).sum::<f32>() / 24.0 + 1e-5).sqrt().recip();
+            x.iter_mut().zip(&weights[usize::from(head >= 6)]).for_each(|(x, weight)| *x *= inverse * weight);
+        }
+    }
+    let expect = normed.reference(&shape, DType::F32);
+    for (isa, threads) in machines() {
+        let layer = || Layer::new(device(threads, Activations::Exact, isa), shape, DType::F32);
+        let out = feed(&mut layer().with_norms(&weights), &sequences, |_, done| 1 + done);
+        let error = relative_error(&out[0], &expect);
+        assert!(error < 3e-6, "{}: {error}", isa.name());
+    }
+}
+
+#[test]
 fn sequences_may_share_slots() {
     let mut random = Random(12);
     let shape = shape(6, 2, 32, None);
@@ -201,8 +235,8 @@ fn what_does_not_fit_is_refused() {
     let mut qkv = layer.device.allocate(64).unwrap();
     let mut refuse = |shape: AttentionShape, slot: u32, layer_index: usize, expect: &str| {
         let batch = layer.device.upload_batch(&batch_of(&[(1, &[slot])])).unwrap();
-        let outcome =
-            layer.device.rope_and_write_kv(&mut qkv, &layer.frequencies, &shape, &batch, &mut layer.kv, layer_index);
+        let rope = Rope { inverse_frequencies: &layer.frequencies, head_norm: None };
+        let outcome = layer.device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut layer.kv, layer_index);
         let error = outcome.unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     };

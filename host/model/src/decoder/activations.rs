@@ -2,7 +2,7 @@
 
 use sglhost_device::{Device, DeviceError};
 
-use crate::LlamaConfig;
+use crate::DecoderConfig;
 
 /// Rows that are allocated at least, so that a growing batch does not allocate at each step.
 const ROWS_MIN: usize = 16;
@@ -35,7 +35,7 @@ pub(crate) struct Activations<D: Device> {
 
 impl<D: Device> Activations<D> {
     /// The smallest ones.
-    pub(crate) fn new(device: &mut D, config: &LlamaConfig) -> Result<Self, DeviceError> {
+    pub(crate) fn new(device: &mut D, config: &DecoderConfig) -> Result<Self, DeviceError> {
         let (rows, sampled_rows) = (ROWS_MIN, 1);
         Ok(Self {
             rows,
@@ -57,7 +57,7 @@ impl<D: Device> Activations<D> {
     pub(super) fn reserve(
         &mut self,
         device: &mut D,
-        config: &LlamaConfig,
+        config: &DecoderConfig,
         rows: usize,
         sampled_rows: usize,
     ) -> Result<(), DeviceError> {

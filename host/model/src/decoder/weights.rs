@@ -2,13 +2,13 @@
 
 use sglhost_device::{Device, WeightPart};
 
-use super::{Layer, Linear, Llama};
+use super::{Decoder, HeadNorms, Layer, Linear};
 use crate::{
     ModelError,
     checkpoint::{Checkpoint, LayerTensor, TensorRole, bad_file},
 };
 
-impl<D: Device> Llama<D> {
+impl<D: Device> Decoder<D> {
     /// Loads all weights of `checkpoint`.
     pub(crate) fn load(device: &mut D, checkpoint: &Checkpoint) -> Result<Self, ModelError> {
         let config = checkpoint.config.clone();
@@ -24,7 +24,7 @@ impl<D: Device> Llama<D> {
             layers,
             norm: loader.vector(TensorRole::FinalNorm, config.hidden)?,
             head,
-            inverse_frequencies: loader.upload(&config.inverse_frequencies())?,
+            inverse_frequencies: loader.upload(&config.rope.inverse_frequencies(config.head_dim))?,
             config,
         })
     }
@@ -37,13 +37,21 @@ struct Loader<'a, D: Device> {
 
 impl<D: Device> Loader<'_, D> {
     fn layer(&mut self, layer: usize) -> Result<Layer<D>, ModelError> {
-        use LayerTensor::{AttentionNorm, Down, Gate, Key, MlpNorm, Output, Query, Up, Value};
+        use LayerTensor::{AttentionNorm, Down, Gate, Key, KeyNorm, MlpNorm, Output, Query, QueryNorm, Up, Value};
         let config = &self.checkpoint.config;
         let (hidden, query, kv) = (config.hidden, config.query_width(), config.kv_width());
         let role = |tensor| TensorRole::Layer(layer, tensor);
+        let head_norms = match config.family.has_head_norms() {
+            true => Some(HeadNorms {
+                query: self.vector(role(QueryNorm), config.head_dim)?,
+                key: self.vector(role(KeyNorm), config.head_dim)?,
+            }),
+            false => None,
+        };
         Ok(Layer {
             attention_norm: self.vector(role(AttentionNorm), hidden)?,
             qkv: self.linear(&[(role(Query), query), (role(Key), kv), (role(Value), kv)], hidden)?,
+            head_norms,
             output: self.linear(&[(role(Output), hidden)], query)?,
             mlp_norm: self.vector(role(MlpNorm), hidden)?,
             gate_up: self.linear(&[(role(Gate), config.intermediate), (role(Up), config.intermediate)], hidden)?,

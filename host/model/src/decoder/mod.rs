@@ -1,4 +1,7 @@
-//! The Llama: its weights on a device, and its forward pass.
+//! The decoder that all families are: its weights on a device, and its forward pass.
+//!
+//! Families differ by configuration: which layers have biases, norms of their heads, a window, how frequencies are
+//! scaled.
 //!
 //! Fused where it saves reading activations twice: Q, K and V are one weight, gate and up are one, and each residual
 //! addition is part of the norm that follows it.
@@ -6,15 +9,15 @@
 mod activations;
 mod weights;
 
-use sglhost_device::{Batch, Device, DeviceError};
+use sglhost_device::{Batch, Device, DeviceError, HeadNorm, Rope};
 
 pub(crate) use activations::Activations;
 
-use crate::LlamaConfig;
+use crate::DecoderConfig;
 
-/// A Llama's weights on device `D`.
-pub struct Llama<D: Device> {
-    config: LlamaConfig,
+/// A decoder's weights on device `D`.
+pub struct Decoder<D: Device> {
+    config: DecoderConfig,
     /// `[vocabulary, hidden]`.
     embedding: D::Weight,
     layers: Vec<Layer<D>>,
@@ -32,6 +35,8 @@ struct Layer<D: Device> {
     attention_norm: D::Buffer,
     /// `[(heads + 2 * kv_heads) * head_dim, hidden]`.
     qkv: Linear<D>,
+    /// Where each head of Q and K is normalised before it is rotated.
+    head_norms: Option<HeadNorms<D>>,
     /// `[hidden, heads * head_dim]`.
     output: Linear<D>,
     /// `[hidden]`.
@@ -40,6 +45,12 @@ struct Layer<D: Device> {
     gate_up: Linear<D>,
     /// `[hidden, intermediate]`.
     down: Linear<D>,
+}
+
+/// Norms of the heads of Q and K, `[head_dim]` each.
+struct HeadNorms<D: Device> {
+    query: D::Buffer,
+    key: D::Buffer,
 }
 
 /// A matrix `[N, K]` and what is added to its product.
@@ -62,10 +73,10 @@ pub(crate) struct Pass<'a, D: Device> {
     pub(crate) kv: &'a mut D::Kv,
 }
 
-impl<D: Device> Llama<D> {
+impl<D: Device> Decoder<D> {
     /// Its dimensions.
     #[must_use]
-    pub fn config(&self) -> &LlamaConfig {
+    pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
@@ -82,7 +93,6 @@ impl<D: Device> Llama<D> {
             return Ok(());
         }
         activations.reserve(device, &self.config, tokens, sampled)?;
-        let shape = self.config.attention_shape();
         let epsilon = self.config.rms_epsilon;
         let a = activations;
 
@@ -95,7 +105,11 @@ impl<D: Device> Llama<D> {
                 device.add_rms_norm(&mut a.residual, &a.projected, norm, epsilon, tokens, &mut a.normed)?;
             }
             layer.qkv.apply(device, &a.normed, tokens, &mut a.qkv)?;
-            device.rope_and_write_kv(&mut a.qkv, &self.inverse_frequencies, &shape, pass.on_device, pass.kv, index)?;
+            let shape = self.config.attention_shape(index);
+            let head_norm = layer.head_norms.as_ref();
+            let head_norm = head_norm.map(|norms| HeadNorm { query: &norms.query, key: &norms.key, epsilon });
+            let rope = Rope { inverse_frequencies: &self.inverse_frequencies, head_norm };
+            device.rope_and_write_kv(&mut a.qkv, &rope, &shape, pass.on_device, pass.kv, index)?;
             if index + 1 < self.layers.len() {
                 device.attention(&a.qkv, &shape, pass.on_device, pass.kv, index, &mut a.attended)?;
                 layer.output.apply(device, &a.attended, tokens, &mut a.projected)?;
