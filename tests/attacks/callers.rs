@@ -88,6 +88,7 @@ async fn arguments_are_checked_before_the_run() {
             tenant: TenantId::local(),
             arguments: arguments.to_owned(),
             defaults: SamplingParams::default(),
+            priority: 0,
             limits: None,
             seed: None,
         };

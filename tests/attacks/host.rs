@@ -61,6 +61,7 @@ impl Host {
             tenant: TenantId::local(),
             arguments: serde_json::json!({ "attack": attack }).to_string(),
             defaults: SamplingParams::default(),
+            priority: 0,
             limits: Some(limits),
             seed,
         };

@@ -65,7 +65,8 @@ async fn run(runtime: &Runtime, program: &Program, arguments: &str) -> Duration 
         tenant: TenantId::local(),
         arguments: arguments.to_owned(),
         defaults: SamplingParams::default(),
-        limits: None,
+        priority: 0,
+            limits: None,
         seed: Some(0),
     };
     let start = Instant::now();

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sglhost_core::{Error, FinishReason, SamplingParams, TokenId, Usage};
+use sglhost_core::{Error, FinishReason, RunId, SamplingParams, TenantId, TokenId, Usage};
 use sglhost_engine::{Call, CallEvent, Engine, Model, Outcome, Request, TokenLogprob, Work};
 use sglhost_text::{Constraint, GgufVocabulary, Roles, Tokenizer};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -110,6 +110,8 @@ impl Engine for ScriptedEngine {
         });
         Ok(Call { events })
     }
+
+    fn run_ended(&self, _tenant: &TenantId, _run: RunId) {}
 }
 
 /// Follows the script; none when the caller went away.

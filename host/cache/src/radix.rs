@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use sglhost_core::TokenId;
 use slotmap::{SecondaryMap, SlotMap, new_key_type};
 
-use crate::{Namespace, Slot, pages::FreePages};
+use crate::{Namespace, Owner, Slot, pages::FreePages};
 
 new_key_type! {
     struct NodeId;
@@ -152,6 +152,19 @@ impl RadixCache {
     #[must_use]
     pub fn locked(&self) -> usize {
         self.size() - self.free() - self.evictable
+    }
+
+    /// Slots of published prefixes, which are held for good.
+    #[must_use]
+    pub fn published(&self) -> usize {
+        let roots = self.roots.iter().filter(|(root, _)| root.namespace.owner == Owner::Operator);
+        let mut below: Vec<NodeId> = roots.map(|(_, &node)| node).collect();
+        let mut slots = 0;
+        while let Some(id) = below.pop() {
+            slots += self.nodes[id].slots.len();
+            below.extend(self.nodes[id].children.values());
+        }
+        slots
     }
 
     /// Slots that can be had without taking anything from a sequence.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use sglhost_core::{
-    Clock, Error,
+    Clock, Error, RunId, TenantId,
     limits::{EngineLimits, HostLimits, RunLimits},
 };
 use sglhost_device::{CpuConfig, CpuDevice};
@@ -50,6 +50,12 @@ impl Engine for LateEngine {
                 engine.submit(request).map_err(|error| explain::too_long(error, *kv_tokens, *context_length))
             }
             None => Err(Error::unavailable("no model is being served")),
+        }
+    }
+
+    fn run_ended(&self, tenant: &TenantId, run: RunId) {
+        if let Some(served) = self.0.get() {
+            served.engine.run_ended(tenant, run);
         }
     }
 }

@@ -22,7 +22,7 @@ use sglhost_model::{Batch, ModelError, ModelRunner, RowRequest, RowResult};
 use crate::tests::Fault;
 use crate::{
     CallEvent, EngineMetrics, Outcome, TokenLogprob,
-    call::{Accepted, CallKey, CallState, Message},
+    call::{Accepted, CallKey, CallState, Job, Message},
     metrics::{Observer, Planned},
     output::Reader,
     scheduler::{Plan, Scheduler},
@@ -153,9 +153,16 @@ impl EngineLoop {
         let key = self.next_call;
         self.next_call += 1;
         self.stalled = false;
+        let refused = matches!(accepted.job, Job::Publish) && !self.scheduler.has_room_to_publish(accepted.prompt.len());
         let account = self.scheduler.account(&accepted.tenant, accepted.run, accepted.priority);
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
         self.observer.metrics.prompt_tokens.inc_by(state.usage().prompt_tokens);
+        if refused {
+            state.end(CallEvent::Failed(no_room_to_publish(&state, self.context_length)), now);
+            self.observer.metrics.failed_calls.inc();
+            self.calls.insert(key, state);
+            return;
+        }
         for mut sequence in sequences {
             match &mut sequence.goal {
                 Goal::Generate(generation) if generation.wants_nothing() => {
@@ -390,6 +397,14 @@ impl EngineLoop {
             state.end(CallEvent::Failed(error.clone()), now);
         }
     }
+}
+
+fn no_room_to_publish(state: &CallState, context_length: usize) -> Error {
+    let tokens = state.usage().prompt_tokens;
+    Error::limit(format!(
+        "no room to publish {tokens} tokens: what is published is held for good, and a context of {context_length} tokens \
+         must fit beside it; publish less, or give the KV memory more tokens"
+    ))
 }
 
 #[cfg(test)]

@@ -174,6 +174,14 @@ impl Scheduler {
         self.sequences.get_mut(id)
     }
 
+    /// Whether so many more tokens can be held for good, and the longest sequence still fits beside them.
+    pub(crate) fn has_room_to_publish(&self, tokens: usize) -> bool {
+        let publishing = self.sequences.values().filter(|sequence| matches!(sequence.goal, Goal::Publish));
+        let publishing: usize = publishing.map(|sequence| sequence.tokens.len()).sum();
+        let needed = self.cache.missing(0, self.context_length) + self.cache.missing(0, tokens) + publishing;
+        self.cache.published() + needed <= self.cache.size()
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.running.len()
     }

@@ -120,7 +120,8 @@ impl ContextTask {
         };
         let tokens = self.run.ledger.reserve_tokens(prompt.len() as u64, output)?;
         let (model, tenant, run) = (self.model, self.run.tenant.clone(), self.run.id);
-        Ok(Prepared { request: Request { model, tenant, run, prompt, work }, choices, tokens })
+        let (priority, deadline) = (self.run.priority, Some(self.run.deadline));
+        Ok(Prepared { request: Request { model, tenant, run, priority, deadline, prompt, work }, choices, tokens })
     }
 
     /// The context's tokens, all of them.

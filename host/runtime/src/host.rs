@@ -41,6 +41,7 @@ impl WasiView for Host {
 pub(crate) struct RunShared {
     pub(crate) id: RunId,
     pub(crate) tenant: TenantId,
+    pub(crate) priority: i32,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Arc<Ledger>,
@@ -69,6 +70,7 @@ impl fmt::Debug for RunShared {
 pub(crate) struct RunParts {
     pub(crate) id: RunId,
     pub(crate) tenant: TenantId,
+    pub(crate) priority: i32,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
@@ -84,6 +86,7 @@ impl RunShared {
         Arc::new(Self {
             id: parts.id,
             tenant: parts.tenant,
+            priority: parts.priority,
             engine: parts.engine,
             clock: parts.clock,
             ledger: Arc::new(parts.ledger),

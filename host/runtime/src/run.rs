@@ -14,6 +14,8 @@ pub struct RunRequest {
     pub arguments: String,
     /// What the guest's options start from: SGLang's `run(temperature=…)`.
     pub defaults: SamplingParams,
+    /// Runs of higher priority are served before others of the same tenant; 0 is usual.
+    pub priority: i32,
     /// Its limits; none takes the host's.
     pub limits: Option<RunLimits>,
     /// Makes the run's randomness reproducible: the seeds of its calls and what WASI's random gives.

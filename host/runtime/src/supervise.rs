@@ -98,6 +98,7 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, 
     let instance = NewInstance {
         id,
         tenant: request.tenant,
+        priority: request.priority,
         defaults: request.defaults,
         random: random(request.seed, &*sandbox.entropy),
         limits,
@@ -127,6 +128,7 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, 
         drop(place);
     });
     run.tasks.wait().await;
+    run.engine.run_ended(&run.tenant, run.id);
     (result, run.usage())
 }
 
@@ -164,6 +166,7 @@ pub(crate) async fn describe(
     let instance = NewInstance {
         id: RunId(0),
         tenant: TenantId::local(),
+        priority: 0,
         defaults: SamplingParams::default(),
         // The same at every load: a description is part of the program.
         random: StdRng::seed_from_u64(0),
@@ -192,6 +195,7 @@ pub(crate) async fn describe(
 pub(crate) struct NewInstance {
     pub(crate) id: RunId,
     pub(crate) tenant: TenantId,
+    pub(crate) priority: i32,
     pub(crate) defaults: SamplingParams,
     pub(crate) random: StdRng,
     pub(crate) limits: RunLimits,
@@ -211,6 +215,7 @@ impl NewInstance {
         let run = RunShared::new(RunParts {
             id: self.id,
             tenant: self.tenant,
+            priority: self.priority,
             engine: Arc::clone(&sandbox.engine),
             clock: Arc::clone(&sandbox.clock),
             ledger: Ledger::new(self.limits),

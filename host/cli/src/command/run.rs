@@ -93,6 +93,7 @@ pub(crate) fn request(config: &RunConfig, arguments: &Map<String, Value>) -> Run
         tenant: TenantId::local(),
         arguments: Value::Object(arguments.clone()).to_string(),
         defaults: config.defaults.clone(),
+        priority: 0,
         limits: None,
         seed: config.seed,
     }

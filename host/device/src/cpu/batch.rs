@@ -1,5 +1,7 @@
 //! A batch's metadata, checked once, so that kernels may rely on it.
 
+use std::mem::take;
+
 use crate::{Batch, DeviceError};
 
 /// A checked [`Batch`].
@@ -18,7 +20,8 @@ pub struct CpuBatch {
 }
 
 impl CpuBatch {
-    pub(super) fn new(batch: &Batch, id: u64) -> Result<Self, DeviceError> {
+    /// `sampled` are the tokens of the last sampling, which the batch may take as input.
+    pub(super) fn new(batch: &Batch, sampled: &[u32], id: u64) -> Result<Self, DeviceError> {
         let fail = |reason: String| Err(DeviceError::Shape(reason));
         let tokens = batch.tokens.len();
         if tokens > 0 && batch.positions.len() == 3 * tokens {
@@ -58,7 +61,14 @@ impl CpuBatch {
             return fail(format!("two tokens are to be written to slot {}", pair[0]));
         }
         let slot_bound = batch.context_slots.iter().chain(slots.last()).max().map_or(0, |&slot| slot as usize + 1);
-        Ok(Self { batch: batch.clone(), id, slot_bound })
+        let mut batch = batch.clone();
+        for (row, from) in take(&mut batch.sampled_inputs) {
+            let (Some(token), Some(&sampled)) = (batch.tokens.get_mut(row as usize), sampled.get(from as usize)) else {
+                return fail(format!("row {row} of {tokens} takes row {from} of a sampling of {}", sampled.len()));
+            };
+            *token = sampled;
+        }
+        Ok(Self { batch, id, slot_bound })
     }
 }
 
@@ -69,7 +79,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         type Spoil = fn(&mut Batch);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 11] = [
             ("positions", |b| b.positions.push(0)),
             ("M-RoPE", |b| b.positions = vec![0; 9]),
             ("starts", |b| b.sequence_starts[1] = 4),
@@ -81,17 +91,21 @@ mod tests {
             ("sample row", |b| b.sample_rows.push(3)),
             ("embedding row", |b| b.embedding_rows.push((3, [].into()))),
             ("adapters", |b| b.adapters = vec![0, 1, 0]),
+            ("takes row 2", |b| b.sampled_inputs.push((0, 2))),
+            ("row 3 of 3", |b| b.sampled_inputs.push((3, 0))),
             ("slot 7", |b| b.slots = vec![5, 7, 7]),
         ];
         let mut good = Batch::default();
         good.push_sequence(&[1, 2, 3], 0..3, &[5, 6, 7]);
         good.sample_rows.push(2);
-        assert_eq!(CpuBatch::new(&good, 0).unwrap().slot_bound, 8);
-        assert_eq!(CpuBatch::new(&Batch::default(), 0).unwrap().slot_bound, 0);
+        good.sampled_inputs.push((1, 1));
+        let taken = CpuBatch::new(&good, &[8, 9], 0).unwrap();
+        assert_eq!((taken.slot_bound, &taken.batch.tokens[..]), (8, &[1, 9, 3][..]));
+        assert_eq!(CpuBatch::new(&Batch::default(), &[], 0).unwrap().slot_bound, 0);
         for (expect, spoil) in cases {
             let mut batch = good.clone();
             spoil(&mut batch);
-            let error = CpuBatch::new(&batch, 0).unwrap_err().to_string();
+            let error = CpuBatch::new(&batch, &[8, 9], 0).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         }
     }

@@ -71,6 +71,8 @@ pub struct CpuDevice {
     attention: attention::AttentionState,
     sampler: sample::SampleState,
     sampled: Vec<RowResult>,
+    /// Tokens of the last sampling, for batches that take them as input.
+    sampled_tokens: Vec<u32>,
     batches: u64,
 }
 
@@ -86,6 +88,7 @@ impl CpuDevice {
             attention: attention::AttentionState::default(),
             sampler: sample::SampleState::default(),
             sampled: Vec::new(),
+            sampled_tokens: Vec::new(),
             batches: 0,
         }
     }
@@ -153,7 +156,7 @@ impl Device for CpuDevice {
 
     fn upload_batch(&mut self, batch: &Batch) -> Result<CpuBatch, DeviceError> {
         self.batches += 1;
-        CpuBatch::new(batch, self.batches)
+        CpuBatch::new(batch, &self.sampled_tokens, self.batches)
     }
 
     fn embed(&mut self, table: &CpuWeight, batch: &CpuBatch, out: &mut CpuBuffer) -> Result<(), DeviceError> {
@@ -312,6 +315,8 @@ impl Device for CpuDevice {
         self.sampled.clear();
         let logits = logits.first_mut(rows.len() * vocabulary)?;
         self.sampled = self.sampler.run(&mut self.machine, logits, vocabulary, rows)?;
+        self.sampled_tokens.clear();
+        self.sampled_tokens.extend(self.sampled.iter().map(|result| result.token));
         Ok(())
     }
 
