@@ -66,7 +66,7 @@ async fn run(runtime: &Runtime, program: &Program, arguments: &str) -> Duration 
         arguments: arguments.to_owned(),
         defaults: SamplingParams::default(),
         priority: 0,
-            limits: None,
+        limits: None,
         seed: Some(0),
     };
     let start = Instant::now();

@@ -138,6 +138,7 @@ async fn play(
         },
         Work::Score { tokens } => Outcome { logprobs: even(tokens), ..Outcome::default() },
         Work::NextTokens { count } => Outcome { logprobs: even((0..count).collect()), ..Outcome::default() },
+        Work::Publish => Outcome::default(),
     };
     outcome.usage = Usage {
         prompt_tokens: request.prompt.len() as u64,

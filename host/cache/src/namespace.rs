@@ -43,6 +43,7 @@ impl Namespace {
 
     /// The published namespace that this one may read, unless it is that itself.
     pub(crate) fn readable(&self) -> Option<Self> {
-        matches!(self.owner, Owner::Tenant(_)).then(|| Self { adapter: self.adapter, ..Self::published(self.model.clone()) })
+        matches!(self.owner, Owner::Tenant(_))
+            .then(|| Self { adapter: self.adapter, ..Self::published(self.model.clone()) })
     }
 }

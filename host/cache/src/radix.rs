@@ -350,9 +350,8 @@ impl RadixCache {
     fn find(&self, namespace: &Namespace, tokens: &[TokenId]) -> (Root, Option<Position>) {
         let own = Root { namespace: namespace.clone(), below: None };
         let alone = self.roots.get(&own).map(|&root| self.walk(root, tokens, |_| {}));
-        let Some(trunk) = namespace
-            .readable()
-            .and_then(|published| self.roots.get(&Root { namespace: published, below: None }))
+        let Some(trunk) =
+            namespace.readable().and_then(|published| self.roots.get(&Root { namespace: published, below: None }))
         else {
             return (own, alone);
         };

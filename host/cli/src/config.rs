@@ -9,14 +9,16 @@ use std::{
 use serde_json::{Map, Value};
 use sglhost_core::{
     SamplingParams,
-    limits::{BATCH_BYTES_MAX, RunLimits},
+    limits::{BATCH_BYTES_MAX, EngineLimits, RunLimits, SchedulePolicy},
 };
 
 use crate::{
     arguments::parse_object,
     environment::Environment,
     failure::Failure,
-    flags::{ColorChoice, DeviceChoice, LimitFlags, ModelFlags, RunFlags, SamplingFlags},
+    flags::{
+        ColorChoice, DeviceChoice, EngineFlags, LimitFlags, LogLevel, ModelFlags, PolicyChoice, RunFlags, SamplingFlags,
+    },
     model::{DEFAULT_MODEL, ModelReference},
 };
 
@@ -31,6 +33,10 @@ pub(crate) struct RunConfig {
     pub(crate) stats: bool,
     /// The model and what it runs on.
     pub(crate) model: ModelConfig,
+    /// How the engine serves many calls.
+    pub(crate) engine: EngineLimits,
+    /// What the engine writes to standard error.
+    pub(crate) log_level: LogLevel,
     /// What the program's calls start from.
     pub(crate) defaults: SamplingParams,
     /// Makes the run repeatable.
@@ -85,6 +91,8 @@ pub(crate) struct ModelConfig {
     pub(crate) threads: Option<usize>,
     /// Tokens that the KV memory holds.
     pub(crate) kv_tokens: Option<usize>,
+    /// Tokens of one of its pages.
+    pub(crate) page_tokens: usize,
     /// In place of the model's own.
     pub(crate) chat_template: Option<TemplateFile>,
 }
@@ -133,6 +141,8 @@ impl RunConfig {
             mode,
             stats: flags.output.stats,
             model: ModelConfig::new(&flags.model, environment)?,
+            engine: engine_limits(&flags.engine),
+            log_level: flags.engine.log_level,
             seed: flags.sampling.seed,
             defaults: sampling(&flags.sampling)?,
             limits: limits(&flags.limits),
@@ -152,8 +162,24 @@ impl ModelConfig {
             device: flags.device,
             threads: flags.threads.map(usize::from),
             kv_tokens: flags.kv_tokens.map(|tokens| tokens as usize),
+            page_tokens: usize::from(flags.page_size),
             chat_template: chat_template.transpose()?,
         })
+    }
+}
+
+fn engine_limits(flags: &EngineFlags) -> EngineLimits {
+    let default = EngineLimits::default();
+    let chunk = usize::from(flags.chunked_prefill_size);
+    EngineLimits {
+        policy: match flags.schedule_policy {
+            PolicyChoice::Las => SchedulePolicy::LeastAttainedService,
+            PolicyChoice::Fcfs => SchedulePolicy::FirstComeFirstServed,
+        },
+        running_max: usize::from(flags.max_running_requests),
+        prefill_chunk_tokens: chunk,
+        step_tokens_max: default.step_tokens_max.max(chunk),
+        ..default
     }
 }
 

@@ -117,9 +117,9 @@ impl House {
     ///
     /// # Errors
     /// No thread for the engine.
-    pub(crate) fn serve(&self, model: ServedModel) -> Result<(), Failure> {
+    pub(crate) fn serve(&self, model: ServedModel, limits: EngineLimits) -> Result<(), Failure> {
         let (kv_tokens, context_length) = (model.runner.kv_slots(), model.runner.info().context_length);
-        let engine = EngineHandle::start(vec![model], EngineLimits::default(), self.clock.clone());
+        let engine = EngineHandle::start(vec![model], limits, self.clock.clone());
         let served = Served { engine: engine.map_err(Failure::other)?, kv_tokens, context_length };
         assert!(self.engine.0.set(served).is_ok(), "a house serves one model, once");
         Ok(())
@@ -152,6 +152,7 @@ fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Resu
     let options = OpenOptions {
         name: Some(name),
         kv_slots: config.kv_tokens.unwrap_or(default.kv_slots),
+        kv_page_tokens: config.page_tokens,
         chat_template: config.chat_template.as_ref().map(|file| file.text.clone()),
         ..default
     };

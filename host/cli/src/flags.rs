@@ -75,6 +75,9 @@ pub(crate) struct RunFlags {
     /// What it runs on.
     #[command(flatten)]
     pub(crate) model: ModelFlags,
+    /// How the engine serves many calls.
+    #[command(flatten)]
+    pub(crate) engine: EngineFlags,
     /// How tokens are chosen.
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
@@ -135,9 +138,54 @@ pub(crate) struct ModelFlags {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) kv_tokens: Option<u32>,
 
+    /// Tokens of a page of KV memory; only whole pages are shared
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) page_size: u16,
+
     /// A Jinja chat template in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
+}
+
+/// How the engine serves many calls.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineFlags {
+    /// Whom it serves next: `las`, the run that was served least; `fcfs`, calls as they come
+    #[arg(long, value_enum, default_value_t = PolicyChoice::Las, value_name = "POLICY")]
+    pub(crate) schedule_policy: PolicyChoice,
+
+    /// Sequences in the batch at once; more wait
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) max_running_requests: u16,
+
+    /// Tokens of prefill in a step that also decodes
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    pub(crate) chunked_prefill_size: u16,
+
+    /// What the engine writes to standard error: `info` has a line for each prefill batch, as SGLang's
+    #[arg(long, value_enum, default_value_t = LogLevel::Error, value_name = "LEVEL")]
+    pub(crate) log_level: LogLevel,
+}
+
+/// Whom the engine serves next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyChoice {
+    /// Least attained service, fair between tenants.
+    Las,
+    /// First come, first served.
+    Fcfs,
+}
+
+/// How much the engine writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Failures.
+    Error,
+    /// Also retractions.
+    Warn,
+    /// Also batches.
+    Info,
 }
 
 /// A kind of device.

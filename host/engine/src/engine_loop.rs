@@ -153,7 +153,8 @@ impl EngineLoop {
         let key = self.next_call;
         self.next_call += 1;
         self.stalled = false;
-        let refused = matches!(accepted.job, Job::Publish) && !self.scheduler.has_room_to_publish(accepted.prompt.len());
+        let refused =
+            matches!(accepted.job, Job::Publish) && !self.scheduler.has_room_to_publish(accepted.prompt.len());
         let account = self.scheduler.account(&accepted.tenant, accepted.run, accepted.priority);
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
         self.observer.metrics.prompt_tokens.inc_by(state.usage().prompt_tokens);
@@ -433,6 +434,7 @@ impl EngineLoop {
             self.take(message);
         }
         self.shut_down();
+        self.stalled = true; // All calls are looked at then.
         self.sweep(self.clock.monotonic());
     }
 }

@@ -97,8 +97,7 @@ impl EngineHandle {
             end_tokens.dedup();
             let (sender, inbox) = sync_channel(handle.limits.queued_max);
             let metrics = Arc::new(EngineMetrics::default());
-            let engine =
-                EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox, metrics.clone());
+            let engine = EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox, metrics.clone());
             let thread = std::thread::Builder::new().name(format!("engine {}", info.name)).spawn(|| engine.run())?;
             handle.models.push(Arc::new(Model {
                 name: info.name.clone(),

@@ -360,7 +360,8 @@ impl Queue {
 
     /// The run that is served next, with its ready sequences.
     pub(crate) fn next(&self, now: Duration) -> Option<(Account, &VecDeque<SequenceId>)> {
-        let ready = self.tenants_by_id.values().map(|&key| &self.tenants[key]).filter(|tenant| !tenant.ready.is_empty());
+        let ready =
+            self.tenants_by_id.values().map(|&key| &self.tenants[key]).filter(|tenant| !tenant.ready.is_empty());
         let tenant = ready.min_by_key(|tenant| (tenant.service, tenant.running))?;
         let starved = tenant.longest_ready.first().filter(|(since, _)| {
             self.policy == SchedulePolicy::LeastAttainedService && now.saturating_sub(*since) > STARVED_AFTER
@@ -422,7 +423,9 @@ impl Queue {
             assert_eq!(runs.iter().map(|(_, run)| run.sequences).sum::<usize>(), tenant.sequences);
             let listed = runs.iter().filter(|(_, run)| !run.ready.is_empty()).count();
             assert_eq!((listed, listed), (tenant.ready.len(), tenant.longest_ready.len()), "ready runs");
-            assert!(runs.iter().all(|(account, run)| run.ready.is_empty() || tenant.ready.contains(&self.rank(*account))));
+            assert!(
+                runs.iter().all(|(account, run)| run.ready.is_empty() || tenant.ready.contains(&self.rank(*account)))
+            );
             assert!(tenant.running <= tenant.sequences);
             assert!(tenant.running > 0 || tenant.slots == 0, "nobody runs and slots are held");
         }

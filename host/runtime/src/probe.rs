@@ -37,6 +37,7 @@ pub(crate) async fn probe(
     let instance = NewInstance {
         id: RunId(0),
         tenant: TenantId::local(),
+        priority: 0,
         defaults: SamplingParams::default(),
         random: random(Some(0), &*sandbox.entropy),
         limits,

@@ -17,6 +17,7 @@ use crate::{
     environment::Environment,
     explain,
     failure::Failure,
+    flags::LogLevel,
     interrupt::Interrupt,
     model::ModelStore,
     render::{RunRecord, Stats, Terminal, Timeline},
@@ -31,6 +32,7 @@ pub(crate) async fn run(config: RunConfig, environment: &Environment, interrupt:
         eprintln!("note: the batch has no lines; nothing is run");
         return Ok(());
     }
+    write_log(config.log_level);
     tokio::select! {
         biased;
         ready = prepare(&config, environment, interrupt) => {
@@ -43,6 +45,16 @@ pub(crate) async fn run(config: RunConfig, environment: &Environment, interrupt:
         // While something is made ready there is nothing to end in good order.
         () = interrupt.requested() => Err(Failure::Interrupted),
     }
+}
+
+/// Lets the engine write to standard error.
+fn write_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr).init();
 }
 
 /// A program with its arguments, in a house with its model.
@@ -72,7 +84,7 @@ async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Inte
     };
     let late = early.is_none();
     let model = early.unwrap_or_else(open).opened().await?;
-    house.serve(model)?;
+    house.serve(model, config.engine.clone())?;
     let startup = (!late).then(|| house.clock.monotonic());
     Ok(Ready { house, program, arguments, startup })
 }

@@ -133,7 +133,8 @@ fn a_run_that_is_overtaken_again_and_again_is_served_in_the_end() {
 #[test]
 fn higher_priority_goes_first() {
     let mut bench = Bench::new(1000, limits(SchedulePolicy::LeastAttainedService, 1));
-    let mut usual: Vec<_> = (0..4).map(|run| generate(&bench, &Caller::run(run), &prompt(10, run as u32), 50)).collect();
+    let mut usual: Vec<_> =
+        (0..4).map(|run| generate(&bench, &Caller::run(run), &prompt(10, run as u32), 50)).collect();
     step(&mut bench);
     let mut urgent = generate(&bench, &Caller { priority: 1, ..Caller::run(9) }, &prompt(10, 9), 5);
     for _ in 0..6 {
