@@ -25,7 +25,8 @@ pub(crate) fn start_with(options: &OpenOptions, limits: EngineLimits) -> EngineH
 /// Starts a call of `tenant`: tenants share no cache.
 pub(crate) fn try_submit(engine: &EngineHandle, tenant: &str, prompt: &[u32], work: Work) -> Result<Call, Error> {
     let tenant = TenantId(Arc::from(tenant));
-    engine.submit(Request { model: 0, tenant, run: RunId(1), priority: 0, deadline: None, prompt: prompt.into(), work })
+    let (prompt, run) = (prompt.into(), RunId(1));
+    engine.submit(Request { model: 0, tenant, run, priority: 0, deadline: None, prompt, work })
 }
 
 /// The same, of a call that is right.

@@ -137,8 +137,9 @@ async fn play(
             ..Outcome::default()
         },
         Work::Score { tokens } => Outcome { logprobs: even(tokens), ..Outcome::default() },
-        Work::NextTokens { count } => Outcome { logprobs: even((0..count).collect()), ..Outcome::default() },
+        // There is no cache to keep it in.
         Work::Publish => Outcome::default(),
+        Work::NextTokens { count } => Outcome { logprobs: even((0..count).collect()), ..Outcome::default() },
     };
     outcome.usage = Usage {
         prompt_tokens: request.prompt.len() as u64,

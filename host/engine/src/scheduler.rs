@@ -211,7 +211,7 @@ impl Scheduler {
     pub(crate) fn finish(&mut self, id: SequenceId, now: Duration) -> Option<Sequence> {
         let sequence = self.sequences.get(id)?;
         match sequence.standing {
-            Standing::Running => self.stop(id, now, Keep::ForItsRun),
+            Standing::Running => self.stop(id, now, Keep::Run),
             Standing::Ready => self.queue.remove(sequence.account, id),
             Standing::Parked => self.parked.retain(|&parked| parked != id),
             Standing::Following(leader) => {
@@ -255,13 +255,13 @@ impl Scheduler {
         self.cache.insert(&mut lock, sequence.known(), &mut slots);
         sequence.computed = 0;
         match keep {
-            Keep::ForGood => return self.cache.publish(lock, &slots),
-            Keep::ForItself => sequence.lease = Some(self.cache.lease(&lock)),
-            Keep::ForItsRun if self.queue.may_call_again(sequence.account) => {
+            Keep::Everybody => return self.cache.publish(lock, &slots),
+            Keep::Itself => sequence.lease = Some(self.cache.lease(&lock)),
+            Keep::Run if self.queue.may_call_again(sequence.account) => {
                 let lease = self.cache.lease(&lock);
                 self.queue.keep_lease(sequence.account, lease, |longer, shorter| self.cache.covers(longer, shorter));
             }
-            Keep::ForItsRun => {}
+            Keep::Run => {}
         }
         self.cache.release(lock, &slots);
     }
@@ -281,7 +281,7 @@ impl Scheduler {
     }
 
     fn retract(&mut self, id: SequenceId, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
-        self.stop(id, now, Keep::ForItself);
+        self.stop(id, now, Keep::Itself);
         plan.retracted += 1;
         let sequence = &self.sequences[id];
         let settled = sequence.rows_in_flight == 0;
@@ -642,7 +642,7 @@ impl Scheduler {
                 continue;
             }
             if matches!(sequence.goal, Goal::Publish) {
-                self.stop(chunk.sequence, now, Keep::ForGood);
+                self.stop(chunk.sequence, now, Keep::Everybody);
                 published.extend(self.forget(chunk.sequence));
             } else {
                 let lock = sequence.lock.as_mut().expect("a running sequence holds a lock");
@@ -680,9 +680,9 @@ impl Scheduler {
 #[derive(Clone, Copy)]
 enum Keep {
     /// Its run may ask for more of the same.
-    ForItsRun,
+    Run,
     /// It will be resumed.
-    ForItself,
+    Itself,
     /// Everybody, for good.
-    ForGood,
+    Everybody,
 }
