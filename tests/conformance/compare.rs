@@ -154,7 +154,7 @@ pub(crate) fn largest_error(actual: &[f32], expect: &[f32]) -> f32 {
 }
 
 /// Kullback-Leibler divergence in nats of `q` from `p`, both given as logits of the whole vocabulary.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
+pub(crate) fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let (log_p, log_q) = (log_softmax(p), log_softmax(q));
     (0..p.len() as u32)
         .map(|token| {

@@ -1,6 +1,6 @@
 //! Small models with random weights: what tells families, file formats and element formats apart.
 //!
-//! `golden/tiny.py` says what each of them is. Everything is computed in f32 here; see `tiny_quantized` for int8.
+//! `golden/tiny.py` says what each of them is. Everything is computed in f32 here; see `quantized.rs` for int8.
 
 use std::{fs, path::Path};
 
@@ -30,6 +30,9 @@ fn errors(name: &str, path: &Path) -> [f64; SEQUENCES] {
         relative_l2(&logits[logits.len() - expect.len()..], &expect)
     })
 }
+
+/// The GGUF files: of each architecture, and together of each quantized format.
+pub(crate) const GGUF_FILES: [&str; 3] = ["tiny-llama-q4_k", "tiny-qwen2-q5_k", "tiny-qwen3-q6_k"];
 
 fn check(name: &str, file: &str) {
     let errors = errors(name, &folder().join(file));
@@ -109,4 +112,11 @@ fn qwen3_with_head_norms_linear_scaling_and_a_window_in_one_layer() {
         "tiny-qwen3",
         &[json!({"rope_scaling": null}), json!({"layer_types": ["full_attention", "sliding_attention"]})],
     );
+}
+
+#[test]
+fn gguf_files_of_every_architecture_and_format() {
+    for name in GGUF_FILES {
+        check(name, &format!("{name}.gguf"));
+    }
 }

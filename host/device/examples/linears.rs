@@ -31,9 +31,14 @@ fn weight(device: &mut CpuDevice, format: WeightFormat, (rows, columns): (usize,
             WeightFormat::F32 => block.copy_from_slice(&0.01_f32.to_le_bytes()),
             WeightFormat::F16 => block.copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes()),
             WeightFormat::BF16 => block.copy_from_slice(&half::bf16::from_f32(0.01).to_le_bytes()),
+            WeightFormat::Q4_K | WeightFormat::Q5_K => {
+                block[..2].copy_from_slice(&half::f16::from_f32(0.0003).to_le_bytes());
+                block[2..4].copy_from_slice(&half::f16::from_f32(0.002).to_le_bytes());
+            }
+            WeightFormat::Q6_K => block[208..].copy_from_slice(&half::f16::from_f32(0.0001).to_le_bytes()),
             _ => block[..2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes()),
         }
-        if format == WeightFormat::Q4_1 {
+        if matches!(format, WeightFormat::Q4_1 | WeightFormat::Q5_1) {
             block[2..4].copy_from_slice(&half::f16::from_f32(-0.07).to_le_bytes());
         }
     }

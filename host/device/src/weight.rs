@@ -26,9 +26,11 @@ impl DType {
     }
 }
 
-/// How a stored matrix encodes its elements. Quantized formats are ggml's: a row is a run of blocks of 32 elements.
+/// How a stored matrix encodes its elements. Quantized formats are ggml's: a row is a run of blocks of 32
+/// elements, of 256 in the K formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[allow(non_camel_case_types, reason = "ggml's names")]
 pub enum WeightFormat {
     /// 32-bit float.
     F32,
@@ -42,6 +44,16 @@ pub enum WeightFormat {
     Q4_0,
     /// 32 × 4 bits with an f16 scale and an f16 minimum: 20 bytes.
     Q4_1,
+    /// 32 × 5 bits, offset −16, with an f16 scale: 22 bytes.
+    Q5_0,
+    /// 32 × 5 bits with an f16 scale and an f16 minimum: 24 bytes.
+    Q5_1,
+    /// 256 × 4 bits; scales and minima of 32 each in 6 bits, over an f16 scale and an f16 minimum: 144 bytes.
+    Q4_K,
+    /// 256 × 5 bits, scaled as Q4_K: 176 bytes.
+    Q5_K,
+    /// 256 × 6 bits, offset −32; scales of 16 each in 8 bits, over an f16 scale: 210 bytes.
+    Q6_K,
 }
 
 impl WeightFormat {
@@ -50,7 +62,8 @@ impl WeightFormat {
     pub fn block_elements(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => 32,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
+            Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
         }
     }
 
@@ -63,6 +76,11 @@ impl WeightFormat {
             Self::Q8_0 => 34,
             Self::Q4_0 => 18,
             Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q4_K => 144,
+            Self::Q5_K => 176,
+            Self::Q6_K => 210,
         }
     }
 

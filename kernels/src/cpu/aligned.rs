@@ -61,6 +61,10 @@ macro_rules! zero {
 }
 zero!(u8, i8, i32, u32, f32);
 
+impl Zero for [i32; 2] {
+    const ZERO: Self = [0; 2];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,16 @@
 //! Packed weights × int8 activations: integer products within a block, floats across blocks.
 //!
 //! For row r of a panel and a row of activations, block by block from the first:
-//! `acc = (Σ q · a) · scale(a) · scale(w) + acc`, then for Q4_1 `acc = minimum(w) · sum(a) + acc`, fused. Integer sums
-//! are exact, so that this order fixes every bit. Reference: dequantized weights × dequantized activations in f64.
+//! `acc = (Σ q · a) · scale(a) · scale(w) + acc`, for Q6_K once for each sixteen columns, then for formats with minima
+//! `acc = minimum(w) · sum(a) + acc`, fused. Integer sums are exact, and so are the products of a K format's two scales,
+//! so that this order fixes every bit. Reference: dequantized weights × dequantized activations in f64.
 
 use std::ops::Range;
 
 use super::{
     SharedMut,
     lanes::{LANES, Lanes},
-    pack::{BLOCK, PANEL_ROWS, PanelFormat, PanelLayout},
+    pack::{BLOCK, BLOCKS_OF_K, PANEL_ROWS, PanelFormat, PanelLayout},
     quantize::Quantized,
 };
 
@@ -50,9 +51,20 @@ impl Output<'_> {
     }
 }
 
-/// One panel and the T rows of activations from row `t`.
+/// `N` bytes, the `index`th of those from `start` on.
+///
+/// # Safety
+/// They must lie within `bytes`.
 #[inline(always)]
-unsafe fn tile<S: Lanes, const FORMAT: u8, const T: usize>(
+unsafe fn part<const N: usize>(bytes: &[u8], start: usize, index: usize) -> &[u8; N] {
+    debug_assert!(start + (index + 1) * N <= bytes.len());
+    // SAFETY: the caller's contract; bytes need no alignment.
+    unsafe { &*bytes.as_ptr().add(start + index * N).cast() }
+}
+
+/// One panel and the T rows of activations from row `t`. `FORMAT` is the layout's place in `PanelFormat::ALL`.
+#[inline(always)]
+unsafe fn tile<S: Lanes, const FORMAT: usize, const T: usize>(
     s: S,
     layout: PanelLayout,
     panel: &[u8],
@@ -61,43 +73,72 @@ unsafe fn tile<S: Lanes, const FORMAT: u8, const T: usize>(
     index: usize,
     out: &Output,
 ) {
+    let format = PanelFormat::ALL[FORMAT];
+    let layout = PanelLayout { format, blocks: layout.blocks };
     let blocks = layout.blocks;
-    let (quants, rest) = panel.split_at(layout.scales());
-    let (scales, rest) = rest.as_chunks::<{ 2 * LANES }>();
-    let _ = rest;
-    let (scales, minima) = scales.split_at(blocks);
-    let minima = if FORMAT == Q4_1 { &minima[..blocks] } else { scales };
     let (values, _) = a.values[t * blocks * BLOCK..(t + T) * blocks * BLOCK].as_chunks::<BLOCK>();
     let a_scales = &a.scales[t * blocks..(t + T) * blocks];
     let a_sums = &a.sums[t * blocks..(t + T) * blocks];
     let a_starts = &a.starts[t * blocks..(t + T) * blocks];
-    let (nibbles, _) = quants.as_chunks::<256>();
-    let (bytes, _) = quants.as_chunks::<512>();
-    assert!(if FORMAT == Q8_0 { bytes.len() == blocks } else { nibbles.len() == blocks });
-    assert!(values.len() == T * blocks);
+    assert!(values.len() == T * blocks && panel.len() == layout.panel_bytes());
+    assert!(!format.is_k() || blocks.is_multiple_of(BLOCKS_OF_K));
+    let (scales, minima) = (layout.scales(), layout.minima());
 
     let mut acc = [s.splat(0.0); T];
+    let (mut block_scale, mut block_minimum) = (s.splat(0.0), s.splat(0.0));
     for b in 0..blocks {
-        // SAFETY: every index below is less than `blocks` or `T * blocks`, the lengths just cut to or asserted.
+        // SAFETY: every index below is less than `blocks` or `T * blocks`, for which the slices were just cut or
+        // asserted to be long enough.
         unsafe {
-            let block = if FORMAT == Q8_0 {
-                s.unpack_bytes(bytes.get_unchecked(b))
-            } else {
-                s.unpack_nibbles(nibbles.get_unchecked(b))
+            let block = match format.bits() {
+                4 => s.unpack_nibbles(part(panel, 0, b)),
+                5 => s.unpack_fives(part(panel, 0, b)),
+                6 => s.unpack_sixes(part(panel, 0, b)),
+                _ => s.unpack_bytes(part(panel, 0, b)),
             };
-            let scale = s.load_f16(scales.get_unchecked(b));
-            let minimum = s.load_f16(minima.get_unchecked(b));
+            if format.is_k() && b % BLOCKS_OF_K == 0 {
+                block_scale = s.load_f16(part(panel, layout.block_scales(), b / BLOCKS_OF_K));
+                if format.has_minima() {
+                    block_minimum = s.load_f16(part(panel, layout.block_minima(), b / BLOCKS_OF_K));
+                }
+            }
+            // Of the first and the last sixteen columns; of all but Q6_K they are the same.
+            let (scale, last_scale, minimum) = match format {
+                PanelFormat::Q6_K => {
+                    let (first, last) =
+                        (s.load_i8(part(panel, scales, 2 * b)), s.load_i8(part(panel, scales, 2 * b + 1)));
+                    (s.mul(first, block_scale), s.mul(last, block_scale), block_scale)
+                }
+                PanelFormat::Q4_K | PanelFormat::Q5_K => {
+                    let scale = s.mul(s.load_i8(part(panel, scales, b)), block_scale);
+                    (scale, scale, s.mul(s.load_i8(part(panel, minima, b)), block_minimum))
+                }
+                PanelFormat::Q4_1 | PanelFormat::Q5_1 => {
+                    let scale = s.load_f16(part(panel, scales, b));
+                    (scale, scale, s.load_f16(part(panel, minima, b)))
+                }
+                PanelFormat::Q8_0 | PanelFormat::Q4_0 | PanelFormat::Q5_0 => {
+                    let scale = s.load_f16(part(panel, scales, b));
+                    (scale, scale, scale)
+                }
+            };
             for t in 0..T {
                 let at = t * blocks + b;
                 let a = values.get_unchecked(at);
-                let sums = match FORMAT {
-                    Q8_0 => s.dot_bytes(&block, a, *a_starts.get_unchecked(at)),
-                    Q4_0 => s.dot_nibbles(&block, a, *a_starts.get_unchecked(at)),
-                    _ => s.dot_nibbles(&block, a, 0),
+                let a_scale = s.splat(*a_scales.get_unchecked(at));
+                let start = if format.has_minima() { [0; 2] } else { *a_starts.get_unchecked(at) };
+                let sums = match format.bits() {
+                    4 => s.dot_nibbles(&block, a, start),
+                    5 => s.dot_fives(&block, a, start),
+                    6 => {
+                        let [first, last] = s.dot_sixes(&block, a, start);
+                        acc[t] = s.fma(s.mul(s.to_float(first), a_scale), scale, acc[t]);
+                        last
+                    }
+                    _ => s.dot_bytes(&block, a, start),
                 };
-                let scaled = s.mul(s.to_float(sums), s.splat(*a_scales.get_unchecked(at)));
-                acc[t] = s.fma(scaled, scale, acc[t]);
-                if FORMAT == Q4_1 {
+                acc[t] = s.fma(s.mul(s.to_float(sums), a_scale), last_scale, acc[t]);
+                if format.has_minima() {
                     acc[t] = s.fma(minimum, s.splat(*a_sums.get_unchecked(at)), acc[t]);
                 }
             }
@@ -109,12 +150,8 @@ unsafe fn tile<S: Lanes, const FORMAT: u8, const T: usize>(
     }
 }
 
-const Q8_0: u8 = 0;
-const Q4_0: u8 = 1;
-const Q4_1: u8 = 2;
-
 #[inline(always)]
-unsafe fn panels<S: Lanes, const FORMAT: u8>(
+unsafe fn panels<S: Lanes, const FORMAT: usize>(
     s: S,
     layout: PanelLayout,
     bytes: &[u8],
@@ -161,9 +198,14 @@ unsafe fn any_format<S: Lanes>(
     // SAFETY: the caller's contract, passed on.
     unsafe {
         match layout.format {
-            PanelFormat::Q8_0 => panels::<S, Q8_0>(s, layout, bytes, range, &a, rows, &out),
-            PanelFormat::Q4_0 => panels::<S, Q4_0>(s, layout, bytes, range, &a, rows, &out),
-            PanelFormat::Q4_1 => panels::<S, Q4_1>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q8_0 => panels::<S, 0>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q4_0 => panels::<S, 1>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q4_1 => panels::<S, 2>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q5_0 => panels::<S, 3>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q5_1 => panels::<S, 4>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q4_K => panels::<S, 5>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q5_K => panels::<S, 6>(s, layout, bytes, range, &a, rows, &out),
+            PanelFormat::Q6_K => panels::<S, 7>(s, layout, bytes, range, &a, rows, &out),
         }
     }
 }
@@ -193,7 +235,7 @@ mod tests {
         AlignedVec, Isa,
         pack::pack_panel,
         quantize::{QuantizedMut, quantize_rows},
-        testing::{FORMATS, Random, dequantize, product, quantized_rows, relative_error},
+        testing::{Random, dequantize, product, quantized_rows, relative_error},
     };
 
     struct Case {
@@ -220,7 +262,7 @@ mod tests {
             let (rows, blocks) = (self.weights.len(), self.layout.blocks);
             let count = x.len() / (blocks * BLOCK);
             let (mut values, mut scales) = (vec![0; x.len()], vec![0.0; count * blocks]);
-            let (mut sums, mut starts) = (vec![0.0; count * blocks], vec![0; count * blocks]);
+            let (mut sums, mut starts) = (vec![0.0; count * blocks], vec![[0; 2]; count * blocks]);
             let quantized =
                 QuantizedMut { values: &mut values, scales: &mut scales, sums: &mut sums, starts: &mut starts };
             quantize_rows(isa, x, quantized);
@@ -245,8 +287,9 @@ mod tests {
     #[test]
     fn equals_the_reference() {
         let mut random = Random(11);
-        for format in FORMATS {
-            for (rows, blocks, count) in [(16, 1, 1), (48, 18, 3), (37, 5, 13), (5, 2, 27)] {
+        for format in PanelFormat::ALL {
+            for (rows, stored_blocks, count) in [(16, 1, 1), (48, 18, 3), (37, 5, 13), (5, 2, 27)] {
+                let blocks = stored_blocks * format.block_elements() / BLOCK;
                 let case = Case::new(&mut random, format, rows, blocks);
                 let x = random.floats(count * blocks * BLOCK);
                 for isa in Isa::available() {
@@ -268,14 +311,14 @@ mod tests {
     #[test]
     fn a_row_does_not_depend_on_the_others() {
         let mut random = Random(12);
-        for format in FORMATS {
-            let case = Case::new(&mut random, format, 50, 6);
-            let x = random.floats(31 * 6 * BLOCK);
+        for format in PanelFormat::ALL {
+            let case = Case::new(&mut random, format, 50, 8);
+            let x = random.floats(31 * 8 * BLOCK);
             for isa in Isa::available() {
                 let (whole, _) = case.run(isa, &x, true);
                 for count in [1, 2, 3, 5, 9, 30] {
                     for first in [0, 1, 31 - count] {
-                        let (part, _) = case.run(isa, &x[first * 6 * BLOCK..(first + count) * 6 * BLOCK], true);
+                        let (part, _) = case.run(isa, &x[first * 8 * BLOCK..(first + count) * 8 * BLOCK], true);
                         assert_eq!(part, whole[first * 50..(first + count) * 50], "{} {count}", isa.name());
                     }
                 }

@@ -3,6 +3,8 @@
 //! A value that implements [`Lanes`] is a token: it exists only where the machine has the instructions, which is why
 //! its methods are safe to call. All forms do the same operations in the same order.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 /// Lanes of a vector: what one AVX-512 register holds of 32-bit numbers.
@@ -30,6 +32,8 @@ pub(crate) trait Lanes: Copy {
     fn load_f16(self, x: &[u8; 2 * LANES]) -> Self::F;
     /// Lanes from brain floats, little-endian.
     fn load_bf16(self, x: &[u8; 2 * LANES]) -> Self::F;
+    /// Lanes from signed bytes.
+    fn load_i8(self, x: &[u8; LANES]) -> Self::F;
     /// Lanes to IEEE halves, little-endian, to nearest even.
     fn store_f16(self, x: Self::F, out: &mut [u8; 2 * LANES]);
     /// `a + b`.
@@ -69,17 +73,27 @@ pub(crate) trait Lanes: Copy {
     fn to_float(self, x: Self::I) -> Self::F;
     /// Of each group of four bytes, byte `index` as an integer: 16 rows of one column.
     fn byte_of_group(self, x: &[u8; 4 * LANES], index: usize) -> Self::I;
-    /// The low (`high` false) or high nibble of byte `index` of each group of four.
-    fn nibble_of_group(self, x: &[u8; 4 * LANES], index: usize, high: bool) -> Self::I;
+    /// Of each group of four bytes, `mask` of what is from bit `shift` (below 8) of byte `index` on.
+    fn bits_of_group(self, x: &[u8; 4 * LANES], index: usize, shift: usize, mask: u8) -> Self::I;
 
     /// Unpacks a block of nibbles (256 bytes; see `pack`).
     fn unpack_nibbles(self, x: &[u8; 256]) -> Self::Block;
+    /// Unpacks a block of five bits (320 bytes).
+    fn unpack_fives(self, x: &[u8; 320]) -> Self::Block;
+    /// Unpacks a block of six bits (384 bytes).
+    fn unpack_sixes(self, x: &[u8; 384]) -> Self::Block;
     /// Unpacks a block of bytes (512 bytes).
     fn unpack_bytes(self, x: &[u8; 512]) -> Self::Block;
-    /// Lane r is `Σ w[r][k] · a[k] + start` for unsigned weights below 16.
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I;
-    /// Lane r is `Σ (w[r][k] − 128) · a[k]`; `start` is `−8 · Σ a[k]`, which some forms need.
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I;
+    /// Lane r is `Σ w[r][k] · a[k]` plus both of `start`, for weights below 16.
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
+    /// Lane r is `Σ w[r][k] · a[k]` plus twice both of `start`, for weights below 32.
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
+    /// Lanes r are `Σ w[r][k] · a[k]` of the first and of the last sixteen columns, plus four times their `start`, for
+    /// weights below 64.
+    fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2];
+    /// Lane r is `Σ (w[r][k] − 128) · a[k]`; `start` is −8 times the sums of the first and last sixteen activations,
+    /// which some forms need.
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
 
     /// The first `x.len()` (at most 16) lanes from memory, the others `fill`.
     #[inline(always)]
@@ -141,6 +155,10 @@ impl Lanes for Portable {
     #[inline(always)]
     fn load_bf16(self, x: &[u8; 2 * LANES]) -> Self::F {
         each!(i => bf16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> Self::F {
+        each!(i => f32::from(x[i] as i8))
     }
     #[inline(always)]
     fn store_f16(self, x: Self::F, out: &mut [u8; 2 * LANES]) {
@@ -243,9 +261,8 @@ impl Lanes for Portable {
         each!(i => i32::from(x[4 * i + index]))
     }
     #[inline(always)]
-    fn nibble_of_group(self, x: &[u8; 4 * LANES], index: usize, high: bool) -> Self::I {
-        let shift = if high { 4 } else { 0 };
-        each!(i => i32::from(x[4 * i + index] >> shift & 15))
+    fn bits_of_group(self, x: &[u8; 4 * LANES], index: usize, shift: usize, mask: u8) -> Self::I {
+        each!(i => i32::from(x[4 * i + index] >> shift & mask))
     }
     #[inline(always)]
     fn unpack_nibbles(self, x: &[u8; 256]) -> Self::Block {
@@ -260,30 +277,70 @@ impl Lanes for Portable {
         block
     }
     #[inline(always)]
+    fn unpack_fives(self, x: &[u8; 320]) -> Self::Block {
+        let (nibbles, fifth) = x.split_at(256);
+        let mut block = self.unpack_nibbles(nibbles.as_chunks().0.first().unwrap_or(&[0; 256]));
+        for (group, quants) in block.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            for i in 0..64 {
+                quants[i] |= (fifth[i] >> group & 1) << 4;
+            }
+        }
+        block
+    }
+    #[inline(always)]
+    fn unpack_sixes(self, x: &[u8; 384]) -> Self::Block {
+        let (nibbles, high) = x.split_at(256);
+        let mut block = self.unpack_nibbles(nibbles.as_chunks().0.first().unwrap_or(&[0; 256]));
+        for (group, quants) in block.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            for i in 0..64 {
+                quants[i] |= (high[group / 4 * 64 + i] >> (2 * (group % 4)) & 3) << 4;
+            }
+        }
+        block
+    }
+    #[inline(always)]
     fn unpack_bytes(self, x: &[u8; 512]) -> Self::Block {
         *x
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
-        let mut sums = [start; LANES];
-        for group in 0..8 {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                for j in 0..4 {
-                    *sum += i32::from(w[group * 64 + row * 4 + j]) * i32::from(a[group * 4 + j]);
-                }
-            }
-        }
-        sums
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        dot_groups(w, a, 0..8, start[0] + start[1])
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
-        // −128 · Σ a: weights are kept as value + 128.
-        self.dot_nibbles(w, a, start * 16)
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        dot_groups(w, a, 0..8, 2 * (start[0] + start[1]))
     }
+    #[inline(always)]
+    fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
+        [dot_groups(w, a, 0..4, 4 * start[0]), dot_groups(w, a, 4..8, 4 * start[1])]
+    }
+    #[inline(always)]
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        // −128 · Σ a: weights are kept as value + 128.
+        dot_groups(w, a, 0..8, 16 * (start[0] + start[1]))
+    }
+}
+
+/// `start + Σ w · a` over some groups of four columns.
+///
+/// A function of its own, unlike the rest: unrolled into every kernel it would make them minutes to compile.
+#[inline(never)]
+fn dot_groups(w: &[u8; 512], a: &[i8; 32], groups: Range<usize>, start: i32) -> [i32; LANES] {
+    let mut sums = [start; LANES];
+    for group in groups {
+        for (row, sum) in sums.iter_mut().enumerate() {
+            for j in 0..4 {
+                *sum += i32::from(w[group * 64 + row * 4 + j]) * i32::from(a[group * 4 + j]);
+            }
+        }
+    }
+    sums
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+
     use super::*;
     use crate::cpu::{Isa, isa::Set};
 
@@ -320,16 +377,27 @@ mod tests {
         let bytes: [u8; 64] = std::array::from_fn(|i| (i * 37 + 11) as u8);
         for index in 0..4 {
             push(s.to_float(s.byte_of_group(&bytes, index)));
-            push(s.to_float(s.nibble_of_group(&bytes, index, false)));
-            push(s.to_float(s.nibble_of_group(&bytes, index, true)));
+            push(s.to_float(s.bits_of_group(&bytes, index, 0, 15)));
+            push(s.to_float(s.bits_of_group(&bytes, index, 4, 15)));
+            push(s.to_float(s.bits_of_group(&bytes, index, 7, 1)));
         }
-        let nibbles: [u8; 256] = std::array::from_fn(|i| (i * 73 + 5) as u8);
-        let quants: [u8; 512] = std::array::from_fn(|i| (i * 29 + 3) as u8);
+        push(s.load_i8(&std::array::from_fn(|i| (i * 17 + 120) as u8)));
+        let quants: [u8; 512] = std::array::from_fn(|i| (i * 29 + i / 64 + 3) as u8);
+        let nibbles: &[u8; 256] = quants[..256].try_into().unwrap();
+        let fives: &[u8; 320] = quants[..320].try_into().unwrap();
+        let sixes: &[u8; 384] = quants[..384].try_into().unwrap();
         for factor in [1_i32, 127, -127] {
             let a: [i8; 32] =
                 std::array::from_fn(|i| if factor == 1 { (i as i32 * 7 - 100) as i8 } else { factor as i8 });
-            let start = -8 * a.iter().map(|&x| i32::from(x)).sum::<i32>();
-            push(s.to_float(s.dot_nibbles(&s.unpack_nibbles(&nibbles), &a, start)));
+            let start = [0, 16].map(|at| -8 * a[at..at + 16].iter().map(|&x| i32::from(x)).sum::<i32>());
+            push(s.to_float(s.dot_nibbles(&s.unpack_nibbles(nibbles), &a, start)));
+            push(s.to_float(s.dot_fives(&s.unpack_fives(fives), &a, start)));
+            push(s.to_float(s.dot_fives(&s.unpack_fives(&[255; 320]), &a, start)));
+            for block in [sixes, &[255; 384]] {
+                let [first, last] = s.dot_sixes(&s.unpack_sixes(block), &a, start);
+                push(s.to_float(first));
+                push(s.to_float(last));
+            }
             push(s.to_float(s.dot_bytes(&s.unpack_bytes(&quants), &a, start)));
             push(s.to_float(s.dot_bytes(&s.unpack_bytes(&[0; 512]), &a, start)));
             push(s.to_float(s.dot_bytes(&s.unpack_bytes(&[255; 512]), &a, start)));

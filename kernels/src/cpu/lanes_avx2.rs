@@ -69,6 +69,14 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> Self::F {
+        simd!({
+            let bytes = _mm_loadu_si128(x.as_ptr().cast());
+            let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+            Pair(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+        })
+    }
+    #[inline(always)]
     fn store_f16(self, x: Self::F, out: &mut [u8; 2 * LANES]) {
         simd!({
             _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x.0));
@@ -203,22 +211,58 @@ impl Lanes for Avx2 {
         simd!(bits(x, 8 * index as i32, 0xff))
     }
     #[inline(always)]
-    fn nibble_of_group(self, x: &[u8; 4 * LANES], index: usize, high: bool) -> Self::I {
-        simd!(bits(x, 8 * index as i32 + if high { 4 } else { 0 }, 0x0f))
+    fn bits_of_group(self, x: &[u8; 4 * LANES], index: usize, shift: usize, mask: u8) -> Self::I {
+        simd!(bits(x, (8 * index + shift) as i32, mask.into()))
     }
     #[inline(always)]
     fn unpack_nibbles(self, x: &[u8; 256]) -> Self::Block {
+        simd!(nibbles(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn unpack_fives(self, x: &[u8; 320]) -> Self::Block {
         simd!({
-            let mask = _mm256_set1_epi8(15);
-            let mut block = [Pair(mask, mask); 8];
-            for i in 0..4 {
-                let low = _mm256_loadu_si256(x.as_ptr().add(i * 64).cast());
-                let high = _mm256_loadu_si256(x.as_ptr().add(i * 64 + 32).cast());
-                block[2 * i] = Pair(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
-                block[2 * i + 1] = Pair(
-                    _mm256_and_si256(_mm256_srli_epi16::<4>(low), mask),
-                    _mm256_and_si256(_mm256_srli_epi16::<4>(high), mask),
-                );
+            let mut block = nibbles(x.as_ptr());
+            let mask = _mm256_set1_epi8(0x10);
+            for part in 0..2 {
+                let high = _mm256_loadu_si256(x.as_ptr().add(256 + part * 32).cast());
+                // Bit g of each byte to bit 4 of group g.
+                let shifted = [
+                    _mm256_slli_epi16::<4>(high),
+                    _mm256_slli_epi16::<3>(high),
+                    _mm256_slli_epi16::<2>(high),
+                    _mm256_slli_epi16::<1>(high),
+                    high,
+                    _mm256_srli_epi16::<1>(high),
+                    _mm256_srli_epi16::<2>(high),
+                    _mm256_srli_epi16::<3>(high),
+                ];
+                for (w, shifted) in block.iter_mut().zip(shifted) {
+                    let w = if part == 0 { &mut w.0 } else { &mut w.1 };
+                    *w = _mm256_or_si256(*w, _mm256_and_si256(shifted, mask));
+                }
+            }
+            block
+        })
+    }
+    #[inline(always)]
+    fn unpack_sixes(self, x: &[u8; 384]) -> Self::Block {
+        simd!({
+            let mut block = nibbles(x.as_ptr());
+            let mask = _mm256_set1_epi8(0x30);
+            for part in 0..2 {
+                let low = _mm256_loadu_si256(x.as_ptr().add(256 + part * 64).cast());
+                let high = _mm256_loadu_si256(x.as_ptr().add(288 + part * 64).cast());
+                let shifted = [
+                    Pair(_mm256_slli_epi16::<4>(low), _mm256_slli_epi16::<4>(high)),
+                    Pair(_mm256_slli_epi16::<2>(low), _mm256_slli_epi16::<2>(high)),
+                    Pair(low, high),
+                    Pair(_mm256_srli_epi16::<2>(low), _mm256_srli_epi16::<2>(high)),
+                ];
+                for i in 0..4 {
+                    let w = &mut block[part * 4 + i];
+                    w.0 = _mm256_or_si256(w.0, _mm256_and_si256(shifted[i].0, mask));
+                    w.1 = _mm256_or_si256(w.1, _mm256_and_si256(shifted[i].1, mask));
+                }
             }
             block
         })
@@ -239,7 +283,7 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
         simd!({
             let groups = a.as_ptr().cast::<i32>();
             let mut sums = Pair(_mm256_setzero_si256(), _mm256_setzero_si256());
@@ -249,7 +293,7 @@ impl Lanes for Avx2 {
                 sums.0 = _mm256_add_epi16(sums.0, _mm256_maddubs_epi16(w.0, a));
                 sums.1 = _mm256_add_epi16(sums.1, _mm256_maddubs_epi16(w.1, a));
             }
-            let (ones, start) = (_mm256_set1_epi16(1), _mm256_set1_epi32(start));
+            let (ones, start) = (_mm256_set1_epi16(1), _mm256_set1_epi32(start[0] + start[1]));
             Pair(
                 _mm256_add_epi32(_mm256_madd_epi16(sums.0, ones), start),
                 _mm256_add_epi32(_mm256_madd_epi16(sums.1, ones), start),
@@ -257,7 +301,27 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], _start: i32) -> Self::I {
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        // 4 groups × 2 products × 31 · 128 is 31,744: sixteen bits hold the sum of four groups.
+        simd!({
+            let start = _mm256_set1_epi32(2 * (start[0] + start[1]));
+            let first = sum_groups::<4>(&w[..4], &a[..16], Pair(start, start));
+            sum_groups::<4>(&w[4..], &a[16..], first)
+        })
+    }
+    #[inline(always)]
+    fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
+        // 2 groups × 2 products × 63 · 128 is 32,256: sixteen bits hold the sum of two groups.
+        simd!({
+            let (first, last) = (_mm256_set1_epi32(4 * start[0]), _mm256_set1_epi32(4 * start[1]));
+            [
+                sum_groups::<2>(&w[..4], &a[..16], Pair(first, first)),
+                sum_groups::<2>(&w[4..], &a[16..], Pair(last, last)),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], _start: [i32; 2]) -> Self::I {
         simd!({
             let groups = a.as_ptr().cast::<i32>();
             let ones = _mm256_set1_epi16(1);
@@ -272,6 +336,53 @@ impl Lanes for Avx2 {
             }
             sums
         })
+    }
+}
+
+/// The groups of a block whose nibbles are the 256 bytes from `x` on.
+///
+/// # Safety
+/// The machine must have AVX2, and the bytes must be there.
+#[inline(always)]
+unsafe fn nibbles(x: *const u8) -> [Pair<__m256i>; 8] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mask = _mm256_set1_epi8(15);
+        let mut block = [Pair(mask, mask); 8];
+        for i in 0..4 {
+            let low = _mm256_loadu_si256(x.add(i * 64).cast());
+            let high = _mm256_loadu_si256(x.add(i * 64 + 32).cast());
+            block[2 * i] = Pair(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
+            block[2 * i + 1] = Pair(
+                _mm256_and_si256(_mm256_srli_epi16::<4>(low), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(high), mask),
+            );
+        }
+        block
+    }
+}
+
+/// `start + Σ w · a` of four groups of columns, `TOGETHER` groups summed in sixteen bits.
+///
+/// # Safety
+/// The machine must have AVX2, `w` four groups and `a` sixteen values.
+#[inline(always)]
+unsafe fn sum_groups<const TOGETHER: usize>(w: &[Pair<__m256i>], a: &[i8], start: Pair<__m256i>) -> Pair<__m256i> {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (groups, ones) = (a.as_ptr().cast::<i32>(), _mm256_set1_epi16(1));
+        let mut sums = start;
+        for from in (0..4).step_by(TOGETHER) {
+            let mut narrow = Pair(_mm256_setzero_si256(), _mm256_setzero_si256());
+            for i in from..from + TOGETHER {
+                let a = _mm256_set1_epi32(groups.add(i).read_unaligned());
+                narrow.0 = _mm256_add_epi16(narrow.0, _mm256_maddubs_epi16(w[i].0, a));
+                narrow.1 = _mm256_add_epi16(narrow.1, _mm256_maddubs_epi16(w[i].1, a));
+            }
+            sums.0 = _mm256_add_epi32(sums.0, _mm256_madd_epi16(narrow.0, ones));
+            sums.1 = _mm256_add_epi32(sums.1, _mm256_madd_epi16(narrow.1, ones));
+        }
+        sums
     }
 }
 

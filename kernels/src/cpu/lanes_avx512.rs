@@ -62,6 +62,10 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
+    fn load_i8(self, x: &[u8; LANES]) -> Self::F {
+        simd!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))))
+    }
+    #[inline(always)]
     fn store_f16(self, x: Self::F, out: &mut [u8; 2 * LANES]) {
         simd!(_mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)))
     }
@@ -183,11 +187,11 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
-    fn nibble_of_group(self, x: &[u8; 4 * LANES], index: usize, high: bool) -> Self::I {
+    fn bits_of_group(self, x: &[u8; 4 * LANES], index: usize, shift: usize, mask: u8) -> Self::I {
         simd!({
-            let shift = 8 * index as i32 + if high { 4 } else { 0 };
-            let shifted = _mm512_srlv_epi32(_mm512_loadu_si512(x.as_ptr().cast()), _mm512_set1_epi32(shift));
-            _mm512_and_si512(shifted, _mm512_set1_epi32(0x0f))
+            let shift = _mm512_set1_epi32((8 * index + shift) as i32);
+            let shifted = _mm512_srlv_epi32(_mm512_loadu_si512(x.as_ptr().cast()), shift);
+            _mm512_and_si512(shifted, _mm512_set1_epi32(mask.into()))
         })
     }
     #[inline(always)]
@@ -204,6 +208,42 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
+    fn unpack_fives(self, x: &[u8; 320]) -> Self::Block {
+        simd!({
+            let high = _mm512_loadu_si512(x.as_ptr().add(256).cast());
+            // Bit g of each byte to bit 4 of group g.
+            let shifted = [
+                _mm512_slli_epi16::<4>(high),
+                _mm512_slli_epi16::<3>(high),
+                _mm512_slli_epi16::<2>(high),
+                _mm512_slli_epi16::<1>(high),
+                high,
+                _mm512_srli_epi16::<1>(high),
+                _mm512_srli_epi16::<2>(high),
+                _mm512_srli_epi16::<3>(high),
+            ];
+            with_high_bits(x.as_ptr(), shifted, 0x10)
+        })
+    }
+    #[inline(always)]
+    fn unpack_sixes(self, x: &[u8; 384]) -> Self::Block {
+        simd!({
+            let low = _mm512_loadu_si512(x.as_ptr().add(256).cast());
+            let high = _mm512_loadu_si512(x.as_ptr().add(320).cast());
+            let shifted = [
+                _mm512_slli_epi16::<4>(low),
+                _mm512_slli_epi16::<2>(low),
+                low,
+                _mm512_srli_epi16::<2>(low),
+                _mm512_slli_epi16::<4>(high),
+                _mm512_slli_epi16::<2>(high),
+                high,
+                _mm512_srli_epi16::<2>(high),
+            ];
+            with_high_bits(x.as_ptr(), shifted, 0x30)
+        })
+    }
+    #[inline(always)]
     fn unpack_bytes(self, x: &[u8; 512]) -> Self::Block {
         simd!({
             let mut block = [_mm512_setzero_si512(); 8];
@@ -214,30 +254,81 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
-        simd!(dot(w, a, _mm512_set1_epi32(start)))
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        simd!(sum(halves(w, a, [_mm512_set1_epi32(start[0]), _mm512_set1_epi32(start[1])])))
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+        simd!(sum(shifted_halves::<1>(w, a, start)))
+    }
+    #[inline(always)]
+    fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
+        simd!(shifted_halves::<2>(w, a, start))
+    }
+    #[inline(always)]
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
         // Weights are value + 128: take 128 · Σ a away first.
-        simd!(dot(w, a, _mm512_slli_epi32::<4>(_mm512_set1_epi32(start))))
+        simd!(sum(shifted_halves::<4>(w, a, start)))
     }
 }
 
-/// `start + Σ w · a`; integer sums are exact, so that two chains of additions are as good as one.
+/// Nibbles (256 bytes from `x` on) with `mask` of `high` above them.
+///
+/// # Safety
+/// The machine must have AVX-512, and the bytes must be there.
+#[inline(always)]
+unsafe fn with_high_bits(x: *const u8, high: [__m512i; 8], mask: i8) -> [__m512i; 8] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (low, mask) = (_mm512_set1_epi8(15), _mm512_set1_epi8(mask));
+        let mut block = [_mm512_setzero_si512(); 8];
+        for i in 0..4 {
+            let pair = _mm512_loadu_si512(x.add(i * 64).cast());
+            let (even, odd) = (_mm512_and_si512(pair, low), _mm512_and_si512(_mm512_srli_epi16::<4>(pair), low));
+            // high & mask | nibble.
+            block[2 * i] = _mm512_ternarylogic_epi32::<0xea>(high[2 * i], mask, even);
+            block[2 * i + 1] = _mm512_ternarylogic_epi32::<0xea>(high[2 * i + 1], mask, odd);
+        }
+        block
+    }
+}
+
+/// `start + Σ w · a` of the first and of the last sixteen columns; integer sums are exact, so that two chains of
+/// additions are as good as one.
 ///
 /// # Safety
 /// The machine must have AVX-512 VNNI.
 #[inline(always)]
-unsafe fn dot(w: &[__m512i; 8], a: &[i8; 32], start: __m512i) -> __m512i {
+unsafe fn halves(w: &[__m512i; 8], a: &[i8; 32], start: [__m512i; 2]) -> [__m512i; 2] {
     // SAFETY: the caller vouches for the instructions; eight groups of four bytes are within `a`.
     unsafe {
         let groups = a.as_ptr().cast::<i32>();
-        let (mut even, mut odd) = (start, _mm512_setzero_si512());
+        let [mut first, mut last] = start;
         for i in 0..4 {
-            even = _mm512_dpbusd_epi32(even, w[2 * i], _mm512_set1_epi32(groups.add(2 * i).read_unaligned()));
-            odd = _mm512_dpbusd_epi32(odd, w[2 * i + 1], _mm512_set1_epi32(groups.add(2 * i + 1).read_unaligned()));
+            first = _mm512_dpbusd_epi32(first, w[i], _mm512_set1_epi32(groups.add(i).read_unaligned()));
+            last = _mm512_dpbusd_epi32(last, w[4 + i], _mm512_set1_epi32(groups.add(4 + i).read_unaligned()));
         }
-        _mm512_add_epi32(even, odd)
+        [first, last]
     }
+}
+
+/// As [`halves`], from `start · 2^SHIFT` on.
+///
+/// # Safety
+/// The machine must have AVX-512 VNNI.
+#[inline(always)]
+unsafe fn shifted_halves<const SHIFT: u32>(w: &[__m512i; 8], a: &[i8; 32], start: [i32; 2]) -> [__m512i; 2] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let first = _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(start[0]));
+        halves(w, a, [first, _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(start[1]))])
+    }
+}
+
+/// # Safety
+/// The machine must have AVX-512.
+#[inline(always)]
+unsafe fn sum([a, b]: [__m512i; 2]) -> __m512i {
+    // SAFETY: the caller's contract.
+    unsafe { _mm512_add_epi32(a, b) }
 }

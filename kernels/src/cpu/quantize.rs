@@ -14,8 +14,9 @@ pub struct Quantized<'a> {
     pub scales: &'a [f32],
     /// `[T, B]` scale times the sum of the block's values: what a weight's minimum is multiplied with.
     pub sums: &'a [f32],
-    /// `[T, B]` −8 times the sum of the block's values: where the integer sums of offset formats start.
-    pub starts: &'a [i32],
+    /// `[T, B]` −8 times the sums of the block's first and last sixteen values: where the integer sums of offset
+    /// formats start.
+    pub starts: &'a [[i32; 2]],
 }
 
 /// The output of [`quantize_rows`]; the same shapes as in [`Quantized`].
@@ -28,7 +29,7 @@ pub struct QuantizedMut<'a> {
     /// See [`Quantized::sums`].
     pub sums: &'a mut [f32],
     /// See [`Quantized::starts`].
-    pub starts: &'a mut [i32],
+    pub starts: &'a mut [[i32; 2]],
 }
 
 #[inline(always)]
@@ -46,12 +47,12 @@ fn quantize<S: Lanes>(s: S, x: &[f32], out: QuantizedMut) {
         let (low, high) = (s.round(s.mul(low, inverse)), s.round(s.mul(high, inverse)));
         s.store_i8(low, &mut values[0]);
         s.store_i8(high, &mut values[1]);
-        // At most 32 · 127: exact in a float.
-        let sum = s.sum(s.add(low, high));
+        // At most 16 · 127: exact in a float.
+        let sums = [s.sum(low), s.sum(high)];
         let scale = largest / 127.0;
         out.scales[b] = scale;
-        out.sums[b] = scale * sum;
-        out.starts[b] = -8 * sum as i32;
+        out.sums[b] = scale * (sums[0] + sums[1]);
+        out.starts[b] = sums.map(|sum| -8 * sum as i32);
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
         x[32..64].fill(0.0);
         for isa in Isa::available() {
             let (mut values, mut scales) = (vec![0; x.len()], vec![0.0; 8]);
-            let (mut sums, mut starts) = (vec![0.0; 8], vec![0; 8]);
+            let (mut sums, mut starts) = (vec![0.0; 8], vec![[0; 2]; 8]);
             let out = QuantizedMut { values: &mut values, scales: &mut scales, sums: &mut sums, starts: &mut starts };
             quantize_rows(isa, &x, out);
             for (i, (&x, &value)) in x.iter().zip(&values).enumerate() {
@@ -84,7 +85,8 @@ mod tests {
             }
             for (b, values) in values.chunks(BLOCK).enumerate() {
                 let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
-                assert_eq!(starts[b], -8 * sum);
+                let low: i32 = values[..16].iter().map(|&v| i32::from(v)).sum();
+                assert_eq!(starts[b], [-8 * low, -8 * (sum - low)]);
                 assert_eq!(sums[b], scales[b] * sum as f32);
             }
         }

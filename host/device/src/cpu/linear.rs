@@ -32,7 +32,7 @@ pub(super) struct LinearScratch {
     values: AlignedVec<i8>,
     scales: AlignedVec<f32>,
     sums: AlignedVec<f32>,
-    starts: AlignedVec<i32>,
+    starts: AlignedVec<[i32; 2]>,
 }
 
 /// `out[t] = weight · x[t] (+ bias)` for the rows of `x`.

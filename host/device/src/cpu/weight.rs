@@ -5,7 +5,7 @@ use std::ops::Range;
 use sglhost_kernels::cpu::{
     AlignedVec, Isa, SharedMut,
     dot_rows::{Element, widen_row},
-    pack::{PANEL_ROWS, PanelFormat, PanelLayout, pack_panel, unpack_row},
+    pack::{BLOCK, PANEL_ROWS, PanelFormat, PanelLayout, pack_panel, unpack_row},
 };
 
 use super::pool::Pool;
@@ -97,8 +97,13 @@ impl SegmentData {
             WeightFormat::Q8_0 => PanelFormat::Q8_0,
             WeightFormat::Q4_0 => PanelFormat::Q4_0,
             WeightFormat::Q4_1 => PanelFormat::Q4_1,
+            WeightFormat::Q5_0 => PanelFormat::Q5_0,
+            WeightFormat::Q5_1 => PanelFormat::Q5_1,
+            WeightFormat::Q4_K => PanelFormat::Q4_K,
+            WeightFormat::Q5_K => PanelFormat::Q5_K,
+            WeightFormat::Q6_K => PanelFormat::Q6_K,
         };
-        let layout = PanelLayout { format, blocks: part.columns / part.format.block_elements() };
+        let layout = PanelLayout { format, blocks: part.columns / BLOCK };
         let panels = part.rows.div_ceil(PANEL_ROWS);
         let mut bytes = AlignedVec::zeroed(panels * layout.panel_bytes());
         let shared = SharedMut::new(&mut bytes);

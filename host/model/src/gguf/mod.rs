@@ -52,7 +52,9 @@ pub(crate) enum GgufError {
     Type { key: String, found: &'static str, expected: &'static str },
     #[error("general.alignment is {0}; a power of two from 1 to 1048576 is expected")]
     Alignment(u64),
-    #[error("tensor {name} is stored as {format}; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are supported")]
+    #[error(
+        "tensor {name} is stored as {format}; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are supported"
+    )]
     Format { name: String, format: String },
     #[error("tensor {name}: {reason}")]
     Tensor { name: String, reason: String },
@@ -149,7 +151,7 @@ mod tests {
         check(&TestFile::new().string("general.alignment", "x").bytes(), "is a string; a whole number is expected");
         check(&TestFile::new().value("k", 77, &[]).bytes(), "unknown metadata type 77");
         check(&TestFile::new().string_array("k", 1 << 60, &[]).bytes(), "an array at byte");
-        check(&TestFile::new().tensor("q", &[256, 1], 14, 210).bytes(), "tensor q is stored as Q6_K");
+        check(&TestFile::new().tensor("q", &[256, 1], 10, 84).bytes(), "tensor q is stored as Q2_K");
         check(&TestFile::new().tensor("q", &[256, 1], 999, 210).bytes(), "type 999");
         check(&TestFile::new().tensor("t", &[33], 8, 34).bytes(), "tensor t: 33 columns are no whole blocks");
         check(&TestFile::new().tensor("t", &[1 << 40, 1 << 40], 0, 4).bytes(), "tensor t: ");

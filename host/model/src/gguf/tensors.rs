@@ -91,7 +91,12 @@ fn format(kind: u32) -> Option<WeightFormat> {
         1 => Some(WeightFormat::F16),
         2 => Some(WeightFormat::Q4_0),
         3 => Some(WeightFormat::Q4_1),
+        6 => Some(WeightFormat::Q5_0),
+        7 => Some(WeightFormat::Q5_1),
         8 => Some(WeightFormat::Q8_0),
+        12 => Some(WeightFormat::Q4_K),
+        13 => Some(WeightFormat::Q5_K),
+        14 => Some(WeightFormat::Q6_K),
         30 => Some(WeightFormat::BF16),
         _ => None,
     }
@@ -100,14 +105,9 @@ fn format(kind: u32) -> Option<WeightFormat> {
 /// ggml's names of the rest, for the error.
 fn unsupported_name(kind: u32) -> String {
     let name = match kind {
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

@@ -141,7 +141,65 @@ fn block(random: &mut Random, format: WeightFormat, bytes: &mut Vec<u8>, row: &m
             let values = quants.map(|q| q & 15).into_iter().chain(quants.map(|q| q >> 4));
             row.extend(values.map(|q| scale.to_f32() * f32::from(q) + minimum));
         }
+        WeightFormat::Q5_0 | WeightFormat::Q5_1 => {
+            let quants: [u8; 32] = std::array::from_fn(|_| random.next() as u8 & 31);
+            let start = bytes.len();
+            bytes.extend(scale.to_le_bytes());
+            let minimum = if format == WeightFormat::Q5_1 {
+                bytes.extend(half::f16::from_f32(0.1 * random.float()).to_le_bytes());
+                half(&bytes[start + 2..])
+            } else {
+                -16.0 * scale.to_f32()
+            };
+            let fifth = quants.iter().enumerate().fold(0_u32, |bits, (i, q)| bits | u32::from(q >> 4) << i);
+            bytes.extend(fifth.to_le_bytes());
+            bytes.extend((0..16).map(|i| quants[i] & 15 | quants[16 + i] << 4));
+            row.extend(quants.map(|q| scale.to_f32() * f32::from(q) + minimum));
+        }
+        WeightFormat::Q4_K | WeightFormat::Q5_K => k_block(random, format, bytes, row),
+        WeightFormat::Q6_K => {
+            let quants: Vec<u8> = (0..256).map(|_| random.next() as u8 & 63).collect();
+            let scales: [i8; 16] = std::array::from_fn(|_| random.next() as i8);
+            let at = |part: usize, of_four: usize, l: usize| quants[128 * part + 32 * of_four + l];
+            for part in 0..2 {
+                bytes.extend((0..64).map(|i| at(part, i / 32, i % 32) & 15 | at(part, 2 + i / 32, i % 32) << 4));
+            }
+            for part in 0..2 {
+                let high = |l: usize| (0..4).fold(0, |bits, of_four| bits | at(part, of_four, l) >> 4 << (2 * of_four));
+                bytes.extend((0..32).map(high));
+            }
+            bytes.extend(scales.map(|scale| scale as u8));
+            let scale = half::f16::from_f32(scale.to_f32() / 64.0);
+            bytes.extend(scale.to_le_bytes());
+            let weight = |(i, q): (usize, &u8)| scale.to_f32() * f32::from(scales[i / 16]) * (f32::from(*q) - 32.0);
+            row.extend(quants.iter().enumerate().map(weight));
+        }
     }
+}
+
+/// A block of Q4_K or Q5_K.
+fn k_block(random: &mut Random, format: WeightFormat, bytes: &mut Vec<u8>, row: &mut Vec<f32>) {
+    let bits = if format == WeightFormat::Q4_K { 4 } else { 5 };
+    let quants: Vec<u8> = (0..256).map(|_| random.next() as u8 >> (8 - bits)).collect();
+    let [scales, minima]: [[u8; 8]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| random.next() as u8 & 63));
+    let [scale, minimum] = [0.0004, 0.0003].map(|size| half::f16::from_f32(size * (1.0 + 0.5 * random.float())));
+    bytes.extend(scale.to_le_bytes());
+    bytes.extend(minimum.to_le_bytes());
+    for values in [&scales, &minima] {
+        bytes.extend((0..4).map(|i| values[i] | values[4 + i] >> 4 << 6));
+    }
+    bytes.extend((4..8).map(|i| scales[i] & 15 | minima[i] << 4));
+    if bits == 5 {
+        let fifth = |l: usize| (0..8).fold(0, |bits, s| bits | quants[32 * s + l] >> 4 << s);
+        bytes.extend((0..32).map(fifth));
+    }
+    for quants in quants.chunks(64) {
+        bytes.extend((0..32).map(|l| quants[l] & 15 | quants[32 + l] << 4));
+    }
+    row.extend(quants.iter().enumerate().map(|(i, q)| {
+        let (factor, taken) = (f32::from(scales[i / 32]), f32::from(minima[i / 32]));
+        scale.to_f32() * factor * f32::from(*q) - minimum.to_f32() * taken
+    }));
 }
 
 /// All configurations whose results must be right: each instruction set, one and three threads.
