@@ -1,7 +1,7 @@
 use sglhost_guest::prelude::*;
 
 /// A report that is JSON whatever the model would rather say.
-const REPORT: &str = r#"\{"summary": "[^"\\\n]{10,200}\.", "grade": "[ABCDF][+-]?"\}"#;
+const REPORT: &str = r#"\{"summary": "[A-Z][^".\\\n]{10,200}\.", "grade": "[ABCDF][+-]?"\}"#;
 
 /// Judges an essay in several dimensions at the same time, then merges the judgments into a grade.
 #[program]
@@ -22,7 +22,7 @@ fn judge(
     let mut forks = s.fork(dimensions.len());
     for (f, dimension) in forks.iter_mut().zip(&dimensions) {
         f.user(format!(
-            "Judge the {dimension} of the essay in one or two sentences, then give a score from 1 (poor) to 5 (excellent)."
+            "Judge the {dimension} of the essay in one sentence, then give a score from 1 (poor) to 5 (excellent)."
         ));
         f.assistant(
             "Judgment:" + gen("judgment").stop("\n") + "\nScore: " + select("score", ["1", "2", "3", "4", "5"]),

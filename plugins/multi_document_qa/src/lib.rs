@@ -17,7 +17,9 @@ fn multi_document_qa(
     // document comes first: its part of the cache serves every question that is asked of it.
     let mut forks = s.fork(documents.len());
     for (f, document) in forks.iter_mut().zip(&documents) {
-        f.user(format!("Document:\n{document}\n\nQuestion: {question}\nDoes the document help to answer? Note what it says."));
+        f.user(format!(
+            "Document:\n{document}\n\nQuestion: {question}\nDoes the document help to answer? Note what it says."
+        ));
         f.assistant("Helps: " + select("helps", ["yes", "no"]) + "\nNotes:" + gen("notes").stop("\n"));
     }
 

@@ -55,7 +55,10 @@ fn react_agent(
 
     let mut steps = Vec::new();
     for _ in 0..max_actions {
-        s += "Thought:" + gen("thought").stop("\n") + "\nAction: " + select("action", ["calculate", "look up", "finish"]);
+        s += "Thought:"
+            + gen("thought").stop("\n")
+            + "\nAction: "
+            + select("action", ["calculate", "look up", "finish"]);
         let observation = match s["action"].as_str() {
             "calculate" => {
                 s += "\nInput: " + gen("input").regex(EXPRESSION).stop("\n").max_tokens(24);

@@ -27,8 +27,10 @@ fn self_consistency(
     let mut forks = s.fork(samples.into());
     for (f, seed) in forks.iter_mut().zip(first_seed..) {
         f.assistant(
-            "Reasoning:" + gen("reasoning").stop("\n").seed(seed)
-                + "\nAnswer: " + gen("answer").regex("-?[0-9]{1,6}\\.").stop(".").max_tokens(8).seed(seed)
+            "Reasoning:"
+                + gen("reasoning").stop("\n").seed(seed)
+                + "\nAnswer: "
+                + gen("answer").regex("-?[0-9]{1,6}\\.").stop(".").max_tokens(8).seed(seed)
                 + ".",
         );
     }

@@ -28,9 +28,7 @@ fn tree_of_thought(
         let mut proposed: Vec<State> = thoughts.iter().flat_map(|thought| thought.fork(branches.into())).collect();
         for (i, thought) in proposed.iter_mut().enumerate() {
             let idea = i % usize::from(branches) + 1;
-            thought.append(
-                text(format!("Step {step}, idea {idea}:")) + gen(format!("step_{step}")).stop("\n") + "\n",
-            );
+            thought.append(text(format!("Step {step}, idea {idea}:")) + gen(format!("step_{step}")).stop("\n") + "\n");
         }
         // Evaluate. Nothing was read so far: proposals and their judges are queued, and the host overlaps them all.
         let judges: Vec<State> = proposed.iter().map(judge).collect();
