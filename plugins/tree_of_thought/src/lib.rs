@@ -17,6 +17,9 @@ fn tree_of_thought(
     #[arg(default = 2)]
     beam: u8,
 ) -> Result<Value> {
+    if branches == 0 || beam == 0 {
+        return Err(Error::new("branches and beam must be at least 1: without them no thought goes on"));
+    }
     s.system("You solve problems step by step. Each step is one short sentence.");
     s.user(text("Problem: ") + problem);
     s.assistant_begin();
