@@ -95,7 +95,11 @@ fn react_agent() {
                 "calculate" => check_calculation(&expression, input, observation),
                 other => panic!("{other:?} is no tool: {value}"),
             }
-            assert!(told.text().contains(&format!("\nInput: {input}\nObservation: {observation}\n")), "{}", told.text());
+            assert!(
+                told.text().contains(&format!("\nInput: {input}\nObservation: {observation}\n")),
+                "{}",
+                told.text()
+            );
         }
         assert!(told.text().ends_with(&format!("\nAnswer:{}<|im_end|>\n", told.call("answer").text)));
     }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use measured_engine::{Flags, MeasuredEngine, request};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sglhost_core::{Error, FinishReason, RunId, SamplingParams, StopConditions, TenantId, TokenId};
+use sglhost_core::{Clock, Error, FinishReason, RunId, SamplingParams, StopConditions, TenantId, TokenId};
 use sglhost_engine::{CallEvent, Engine, Model, Outcome, Work};
 use sglhost_text::{Constraint, Segment};
 use tokio::net::TcpListener;
@@ -105,8 +105,8 @@ struct Server {
 #[derive(Debug, Default)]
 struct Counters {
     requests: AtomicU64,
+    /// Once a request, as a `select` counts them, and not where nothing is computed.
     prompt_tokens: AtomicU64,
-    cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     tokenize_microseconds: AtomicU64,
     handle_microseconds: AtomicU64,
@@ -161,7 +161,7 @@ impl Server {
     }
 
     async fn generate(self: &Arc<Self>, body: &[u8]) -> Result<Value, Error> {
-        let received = Instant::now();
+        let received = self.now();
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let asked: Generate = serde_json::from_slice(body).map_err(|error| Error::invalid(error.to_string()))?;
         if asked.stream {
@@ -172,6 +172,7 @@ impl Server {
         if asked.return_logprob && params.max_new_tokens > 0 {
             return Err(Error::invalid("return_logprob is served where max_new_tokens is 0"));
         }
+        let computes = asked.return_logprob || params.max_new_tokens > 0;
         let start = asked.return_logprob.then_some(asked.logprob_start_len);
         let constraint = params.regex.as_deref().map(|pattern| self.constraint(pattern)).transpose()?;
         let params = SamplingParams {
@@ -194,7 +195,12 @@ impl Server {
         for item in items {
             answers.push(item.await.unwrap()?);
         }
-        count(&self.counters.handle_microseconds, received);
+        let most = |field: &str| answers.iter().filter_map(|answer| answer["meta_info"][field].as_u64()).max();
+        if computes {
+            self.counters.prompt_tokens.fetch_add(most("prompt_tokens").unwrap_or(0), Ordering::Relaxed);
+        }
+        self.counters.completion_tokens.fetch_add(most("completion_tokens").unwrap_or(0), Ordering::Relaxed);
+        self.count_since(received, &self.counters.handle_microseconds);
         Ok(if is_list { answers.into() } else { answers.remove(0) })
     }
 
@@ -220,13 +226,13 @@ impl Server {
         params: SamplingParams,
         constraint: Option<Constraint>,
         start: Option<usize>,
-        received: Instant,
+        received: Duration,
     ) -> Result<Value, Error> {
-        let tokenizing = Instant::now();
+        let tokenizing = self.now();
         let tokenizer = &self.model().tokenizer;
         let mut tokens: Vec<TokenId> = tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect();
         tokens.extend(tokenizer.encode_after(tokens.last().copied(), &[Segment::markup(text)]));
-        count(&self.counters.tokenize_microseconds, tokenizing);
+        self.count_since(tokenizing, &self.counters.tokenize_microseconds);
 
         let prompt_tokens = tokens.len();
         // The first token of all has no log-probability: nothing stands before it.
@@ -236,17 +242,10 @@ impl Server {
             Some(tokens) => Work::Score { tokens },
             None => Work::Generate { params: Box::new(params), constraint },
         };
-        let (outcome, first_token) = if nothing_to_score {
-            (Outcome::default(), None)
-        } else {
-            self.call(tokens.into(), work).await?
-        };
+        let (outcome, first_token) =
+            if nothing_to_score { (Outcome::default(), None) } else { self.call(tokens.into(), work).await? };
 
         let Outcome { text, tokens, finish_reason, matched, logprobs, usage, .. } = outcome;
-        let add = |counter: &AtomicU64, amount: u64| counter.fetch_add(amount, Ordering::Relaxed);
-        add(&self.counters.prompt_tokens, prompt_tokens as u64);
-        add(&self.counters.cached_tokens, usage.cached_tokens);
-        add(&self.counters.completion_tokens, usage.completion_tokens);
         let finish_reason = match finish_reason {
             Some(FinishReason::Length) | None => json!({ "type": "length", "length": tokens.len() }),
             Some(_) => json!({ "type": "stop", "matched": matched }),
@@ -259,7 +258,7 @@ impl Server {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "cached_tokens": usage.cached_tokens,
-                "first_token_ms": first_token.map(|at: Instant| at.duration_since(received).as_secs_f64() * 1e3),
+                "first_token_ms": first_token.map(|at| (at - received).as_secs_f64() * 1e3),
             },
         });
         if start.is_some() {
@@ -271,7 +270,7 @@ impl Server {
     }
 
     /// A call of the engine to its end, and when its first text came.
-    async fn call(&self, prompt: Arc<[TokenId]>, work: Work) -> Result<(Outcome, Option<Instant>), Error> {
+    async fn call(&self, prompt: Arc<[TokenId]>, work: Work) -> Result<(Outcome, Option<Duration>), Error> {
         // No two requests are known to belong together: that is what a client-side program cannot say.
         let run = RunId(self.next_run.fetch_add(1, Ordering::Relaxed));
         let mut call = self.measured.engine.submit(request(&TenantId::local(), run, prompt, work))?;
@@ -279,13 +278,22 @@ impl Server {
         while let Some(event) = call.events.recv().await {
             match event {
                 CallEvent::Delta(_) => {
-                    first_token.get_or_insert_with(Instant::now);
+                    first_token.get_or_insert_with(|| self.now());
                 }
                 CallEvent::Finished(outcome) => return Ok((*outcome, first_token)),
                 CallEvent::Failed(error) => return Err(error),
             }
         }
         Err(Error::unavailable("the engine is gone"))
+    }
+
+    fn now(&self) -> Duration {
+        self.measured.clock.monotonic()
+    }
+
+    fn count_since(&self, started: Duration, counter: &AtomicU64) {
+        let microseconds = u64::try_from((self.now() - started).as_micros()).unwrap();
+        counter.fetch_add(microseconds, Ordering::Relaxed);
     }
 
     fn counted(&self) -> Value {
@@ -297,14 +305,8 @@ impl Server {
         counted["handle_ms"] = (read(&counters.handle_microseconds) / 1000).into();
         counted["usage"] = json!({
             "prompt_tokens": read(&counters.prompt_tokens),
-            "cached_tokens": read(&counters.cached_tokens),
             "completion_tokens": read(&counters.completion_tokens),
         });
         counted
     }
-}
-
-/// Adds the time since `started`.
-fn count(counter: &AtomicU64, started: Instant) {
-    counter.fetch_add(u64::try_from(started.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
 }

@@ -112,12 +112,14 @@ def from_client(examples, program, batch, sampling, engine, round_trip_ms):
 def figures(told):
     """What a row of the table shows of one measurement."""
     usage, runs = told["usage"], told["runs"]
+    # Every token that goes through a forward pass was either sampled or part of a prompt and not cached.
+    prefilled = max(told["computed_tokens"] - usage["completion_tokens"], 0)
     return {
         "wall": told["wall_ms"] / 1000,
         "first": statistics.median(run["first_token_ms"] for run in runs),
         "computed": told["computed_tokens"],
         "sampled": usage["completion_tokens"],
-        "cached": usage["cached_tokens"] / max(usage["prompt_tokens"], 1),
+        "cached": 1 - min(prefilled / max(usage["prompt_tokens"], 1), 1),
         "steps": told["steps"],
         "busy": told["busy_ms"] / 1000,
         "requests": told.get("requests", 0),
