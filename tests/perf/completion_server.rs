@@ -273,7 +273,20 @@ impl Server {
     async fn call(&self, prompt: Arc<[TokenId]>, work: Work) -> Result<(Outcome, Option<Duration>), Error> {
         // No two requests are known to belong together: that is what a client-side program cannot say.
         let run = RunId(self.next_run.fetch_add(1, Ordering::Relaxed));
-        let mut call = self.measured.engine.submit(request(&TenantId::local(), run, prompt, work))?;
+        let tenant = TenantId::local();
+        let ended = self.call_of_run(&tenant, run, prompt, work).await;
+        self.measured.engine.run_ended(&tenant, run);
+        ended
+    }
+
+    async fn call_of_run(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        prompt: Arc<[TokenId]>,
+        work: Work,
+    ) -> Result<(Outcome, Option<Duration>), Error> {
+        let mut call = self.measured.engine.submit(request(tenant, run, prompt, work))?;
         let mut first_token = None;
         while let Some(event) = call.events.recv().await {
             match event {

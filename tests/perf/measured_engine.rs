@@ -40,7 +40,7 @@ impl MeasuredEngine {
         let options = OpenOptions { kv_slots: flags.number("kv-tokens", options.kv_slots), ..options };
         let opened = sglhost_model::open(&path, device, &options).unwrap();
         let counters = Arc::new(Counters::default());
-        let runner = Box::new(CountingRunner { inner: opened.runner, counters: Arc::clone(&counters), launched: None });
+        let runner = Box::new(CountingRunner { inner: opened.runner, counters: Arc::clone(&counters) });
         let served = ServedModel { runner, tokenizer: opened.tokenizer, roles: opened.roles };
         let clock = Arc::new(SystemClock::default());
         let engine = Arc::new(EngineHandle::start(vec![served], EngineLimits::default(), clock.clone()).unwrap());
@@ -67,29 +67,31 @@ impl MeasuredEngine {
         }
     }
 
-    /// Forward passes, the tokens that went through them, and the time that they and their sampling took.
+    /// Forward passes, the tokens that went through them, the time that they and their sampling took, and what memory
+    /// pressure did.
     pub(crate) fn counted(&self) -> Value {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { steps, tokens, microseconds } = &*self.counters;
+        let metrics = self.engine.metrics().next().unwrap();
         json!({
             "steps": read(steps),
             "computed_tokens": read(tokens),
             "busy_ms": Duration::from_micros(read(microseconds)).as_secs_f64() * 1e3,
+            "evicted_tokens": metrics.evicted_tokens.get(),
+            "retractions": metrics.retractions.get(),
         })
     }
 }
 
 /// A request for the engine. The one place that knows all its fields.
 pub(crate) fn request(tenant: &TenantId, run: RunId, prompt: Arc<[TokenId]>, work: Work) -> Request {
-    Request { model: 0, tenant: tenant.clone(), run, prompt, work }
+    Request { model: 0, tenant: tenant.clone(), run, priority: 0, deadline: None, prompt, work }
 }
 
-/// A model that counts its steps.
+/// A model that counts its steps, and the time that the engine spends in it.
 struct CountingRunner {
     inner: Box<dyn ModelRunner>,
     counters: Arc<Counters>,
-    /// When the step under way began.
-    launched: Option<Instant>,
 }
 
 impl ModelRunner for CountingRunner {
@@ -101,36 +103,32 @@ impl ModelRunner for CountingRunner {
         self.inner.kv_slots()
     }
 
+    fn runs_ahead(&self) -> bool {
+        self.inner.runs_ahead()
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        let started = Instant::now();
         self.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.counters.tokens.fetch_add(batch.token_count() as u64, Ordering::Relaxed);
-        self.inner.forward(batch)?;
-        if batch.sample_rows.is_empty() {
-            self.add(started);
-        } else {
-            self.launched = Some(started);
-        }
-        Ok(())
+        self.timed(|inner| inner.forward(batch))
     }
 
     fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError> {
-        self.inner.sample(rows)
+        self.timed(|inner| inner.sample(rows))
     }
 
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError> {
-        let sampled = self.inner.wait_sampled();
-        if let Some(started) = self.launched.take() {
-            self.add(started);
-        }
-        sampled
+        self.timed(|inner| inner.wait_sampled())
     }
 }
 
 impl CountingRunner {
-    fn add(&self, started: Instant) {
+    fn timed<T>(&mut self, work: impl FnOnce(&mut dyn ModelRunner) -> T) -> T {
+        let started = Instant::now();
+        let done = work(&mut *self.inner);
         let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap();
         self.counters.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        done
     }
 }
 

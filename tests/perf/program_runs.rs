@@ -50,6 +50,7 @@ async fn measure(flags: Flags) {
             tenant: TenantId::local(),
             arguments: arguments.to_owned(),
             defaults: defaults.clone(),
+            priority: 0,
             limits: None,
             seed: Some(0),
         };

@@ -122,6 +122,8 @@ def figures(told):
         "cached": 1 - min(prefilled / max(usage["prompt_tokens"], 1), 1),
         "steps": told["steps"],
         "busy": told["busy_ms"] / 1000,
+        "evicted": told["evicted_tokens"],
+        "retracted": told["retractions"],
         "requests": told.get("requests", 0),
         "tokenize": told.get("tokenize_ms", 0) / 1000,
     }
@@ -176,16 +178,18 @@ def print_tables(rows, arguments):
         )
     print("\nWhere the difference comes from. *Computing* is the time in forward passes and sampling; *waiting* is the rest of the")
     print("wall time: on the client's side requests, tokenization of the whole text each time, and the client's own code.")
-    print("*Tokens a step* tells how well calls were batched.\n")
-    print("| program | at once | computing, s | waiting, s | steps | tokens a step | sampled | requests | tokenizing, s |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("*Tokens a step* tells how well calls were batched, *evicted* what memory pressure took from the cache: with a larger")
+    print("`--kv-tokens` there is none, and what more the client computes then, it computes because its text is tokenized anew.\n")
+    print("| program | at once | computing, s | waiting, s | steps | tokens a step | sampled | evicted | retracted | requests | tokenizing, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for program, instances, host, client, _ in rows:
         both = lambda show: f"{show(host)}, {show(client)}"
         print(
             f"| {program} | {instances} | {both(lambda f: seconds(f['busy']))} "
             f"| {both(lambda f: seconds(f['wall'] - f['busy']))} | {both(lambda f: format(f['steps'], '.0f'))} "
             f"| {both(lambda f: format(f['computed'] / f['steps'], '.1f'))} "
-            f"| {both(lambda f: format(f['sampled'], '.0f'))} | {client['requests']:.0f} | {client['tokenize']:.2f} |"
+            f"| {both(lambda f: format(f['sampled'], '.0f'))} | {both(lambda f: format(f['evicted'], '.0f'))} "
+            f"| {both(lambda f: format(f['retracted'], '.0f'))} | {client['requests']:.0f} | {client['tokenize']:.2f} |"
         )
 
 
