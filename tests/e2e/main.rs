@@ -11,4 +11,5 @@ mod models;
 mod new_and_build;
 mod output;
 mod programs;
+mod show_programs;
 mod stopping;

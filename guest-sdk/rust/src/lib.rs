@@ -46,6 +46,7 @@ pub use prompt::{
     system_end, text, tokens, user, user_begin, user_end,
 };
 pub use run::{accepts_images, context_length, contexts_left, emit, milliseconds_left, models, tokens_left};
+pub use serde_json::{Value, json};
 pub use sglhost_guest_macro::program;
 pub use state::State;
 pub use stream::Stream;
@@ -53,8 +54,8 @@ pub use stream::Stream;
 /// Everything that a program needs: `use sglhost_guest::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        ChoicesMethod, Error, Gen, Outcome, Prompt, Result, State, TokenLogprob, assistant, assistant_begin,
-        assistant_end, emit, r#gen, gen_float, gen_int, generate, image, program, select, system, system_begin,
+        ChoicesMethod, Error, Gen, Outcome, Prompt, Result, State, TokenLogprob, Value, assistant, assistant_begin,
+        assistant_end, emit, r#gen, gen_float, gen_int, generate, image, json, program, select, system, system_begin,
         system_end, text, user, user_begin, user_end,
     };
 }
