@@ -132,7 +132,7 @@ pub(super) struct Scripted {
 }
 
 enum Launched {
-    Forward(Batch),
+    Forward(Box<Batch>),
     Sample(Vec<RowRequest>),
 }
 
@@ -250,7 +250,7 @@ impl ModelRunner for Scripted {
             self.launched.clear();
             return Err(ModelError::Unsupported("a scripted failure".to_owned()));
         }
-        self.launched.push_back(Launched::Forward(batch.clone()));
+        self.launched.push_back(Launched::Forward(Box::new(batch.clone())));
         Ok(())
     }
 
