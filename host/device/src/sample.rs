@@ -9,10 +9,10 @@ use sglhost_core::TokenMask;
 pub enum RowRequest {
     /// Draw the next token.
     Sample(Box<SampleRow>),
-    /// The log-probability of a given token, with the `top` likeliest beside it.
+    /// The log-probabilities of given tokens, with the `top` likeliest beside them.
     Score {
-        /// The token.
-        token: u32,
+        /// The tokens; there may be none.
+        tokens: Vec<u32>,
         /// How many alternatives.
         top: u32,
     },
@@ -52,11 +52,13 @@ pub struct SampleRow {
 /// The answer for one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowResult {
-    /// The token drawn or scored.
+    /// The token drawn.
     pub token: u32,
     /// Its log-probability under the raw logits' softmax (before penalties, bias, mask and temperature); 0 if it was
     /// not asked for.
     pub logprob: f32,
+    /// The log-probabilities of the tokens that were to be scored, likewise.
+    pub scores: Vec<f32>,
     /// The likeliest tokens of the raw distribution, best first.
     pub top: Vec<(u32, f32)>,
 }

@@ -12,6 +12,7 @@ use crate::{
     queue::Account,
     select::choose,
     sequence::{Goal, Sequence, SequenceId},
+    trie::{Edge, ScoredRow, Trie},
 };
 
 /// Key of a call within the engine; increases with arrival.
@@ -65,9 +66,21 @@ pub(crate) struct CallState {
     /// When the last token came.
     pub(crate) token_at: Option<Duration>,
     usage: Usage,
-    /// Log-probabilities by part, as they come in; parts of a `select` are its choices, then the unconditional ones.
-    parts: Vec<Option<Vec<TokenLogprob>>>,
-    select: Option<(ChoicesMethod, usize)>,
+    /// Sequences that are not done.
+    unfinished: usize,
+    /// What was found of each token that is scored; several continuations may share one.
+    scores: Vec<f32>,
+    /// Where in `scores` the tokens of each part are; parts of a `select` are its choices, then the unconditional ones.
+    parts: Vec<Vec<Edge>>,
+    wanted: Wanted,
+}
+
+/// What becomes of the scores.
+#[derive(Debug)]
+enum Wanted {
+    Nothing,
+    Logprobs(Vec<TokenId>),
+    Choice(ChoicesMethod, usize),
 }
 
 impl CallState {
@@ -82,66 +95,79 @@ impl CallState {
             opened_at: now,
             token_at: None,
             usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
+            unfinished: 1,
+            scores: Vec::new(),
             parts: Vec::new(),
-            select: None,
+            wanted: Wanted::Nothing,
         };
         let sequence = |tokens, goal| Sequence::new(key, account, namespace.clone(), tokens, goal);
-        let mut scored: Vec<(Vec<TokenId>, usize)> = Vec::new();
+        let mut sequences = Vec::new();
+        let mut score = |state: &mut Self, prompt: &[TokenId], continuations: &[&[TokenId]]| {
+            let trie = Trie::new(continuations, state.scores.len());
+            state.scores.resize(trie.range.end, 0.0);
+            state.parts.extend(trie.edges);
+            sequences.extend(trie.paths.into_iter().map(|path| {
+                let first_row = prompt.len() - 1 + path.first_row;
+                let goal = Goal::Score { first_row, rows: path.rows, scored: 0 };
+                sequence([prompt, &path.tokens].concat(), goal)
+            }));
+        };
         match job {
             Job::Generate(generation) => return (state, vec![sequence(prompt, Goal::Generate(generation))]),
             Job::Publish => return (state, vec![sequence(prompt, Goal::Publish)]),
             Job::NextTokens(count) => return (state, vec![sequence(prompt, Goal::NextTokens { count })]),
-            Job::Score(tokens) => scored.push(([&prompt[..], &tokens].concat(), prompt.len())),
+            Job::Score(tokens) => {
+                score(&mut state, &prompt, &[&tokens]);
+                state.wanted = Wanted::Logprobs(tokens);
+            }
             Job::Select { choices, method, root } => {
-                state.select = Some((method, choices.len()));
-                scored.extend(choices.iter().map(|choice| ([&prompt[..], choice].concat(), prompt.len())));
+                let choices: Vec<&[TokenId]> = choices.iter().map(Vec::as_slice).collect();
+                score(&mut state, &prompt, &choices);
                 if method == ChoicesMethod::UnconditionalLikelihoodNormalized {
-                    scored.extend(choices.iter().map(|choice| {
-                        let tokens: Vec<TokenId> = root.iter().chain(choice).copied().collect();
-                        (tokens, 1)
-                    }));
+                    match root {
+                        Some(root) => score(&mut state, &[root], &choices),
+                        None => choices.iter().for_each(|choice| score(&mut state, &choice[..1], &[&choice[1..]])),
+                    }
                 }
+                state.wanted = Wanted::Choice(method, choices.len());
             }
         }
-        state.parts = vec![None; scored.len()];
-        let mut sequences = Vec::with_capacity(scored.len());
-        for (part, (tokens, from)) in scored.into_iter().enumerate() {
-            if tokens.len() > from {
-                sequences.push(sequence(tokens, Goal::Score { part, from, logprobs: Vec::new() }));
-            } else {
-                state.parts[part] = Some(Vec::new()); // A lone token without a prompt: there is nothing to compute.
-            }
-        }
+        state.unfinished = sequences.len();
         (state, sequences)
     }
 
-    /// Takes over a finished sequence; sends the terminal event if it was the call's last.
-    pub(crate) fn sequence_finished(&mut self, sequence: Sequence, now: Duration) {
-        self.usage.cached_tokens = self.usage.cached_tokens.max(sequence.cached.unwrap_or(0) as u64);
-        if let Goal::Score { part, logprobs, .. } = sequence.goal {
-            self.parts[part] = Some(logprobs);
+    /// Notes the scores of a row.
+    pub(crate) fn set_scores(&mut self, row: &ScoredRow, logprobs: &[f32]) {
+        for (&(_, edge), &logprob) in row.iter().zip(logprobs) {
+            self.scores[edge] = logprob;
         }
-        if self.parts.iter().any(Option::is_none) {
+    }
+
+    /// Takes over a finished sequence; sends the terminal event if it was the call's last.
+    pub(crate) fn sequence_finished(&mut self, sequence: &Sequence, now: Duration) {
+        self.usage.cached_tokens = self.usage.cached_tokens.max(sequence.cached.unwrap_or(0) as u64);
+        self.unfinished -= 1;
+        if self.unfinished > 0 {
             return;
         }
-        let parts: Vec<Vec<TokenLogprob>> = self.parts.drain(..).flatten().collect();
-        let outcome = match self.select {
-            None => Outcome { logprobs: parts.into_iter().next().unwrap_or_default(), ..Outcome::default() },
-            Some((method, count)) => {
-                let values = |parts: &[Vec<TokenLogprob>]| -> Vec<Vec<f32>> {
-                    parts.iter().map(|part| part.iter().map(|token| token.logprob).collect()).collect()
-                };
-                let conditional = values(&parts[..count]);
+        let scores = |parts: &[Vec<Edge>]| -> Vec<Vec<f32>> {
+            parts.iter().map(|edges| edges.iter().map(|&edge| self.scores[edge]).collect()).collect()
+        };
+        let outcome = match &self.wanted {
+            Wanted::Nothing => Outcome::default(),
+            Wanted::Logprobs(tokens) => {
+                let logprobs = tokens.iter().zip(scores(&self.parts).into_iter().flatten());
+                let logprobs = logprobs.map(|(&token, logprob)| TokenLogprob { token, logprob }).collect();
+                Outcome { logprobs, ..Outcome::default() }
+            }
+            &Wanted::Choice(method, count) => {
+                let conditional = scores(&self.parts[..count]);
                 // The first term is 0: a token without anything before it has no likelihood of its own. A root adds a
                 // scored first token, which is as unconditional as it gets.
-                let unconditional = values(&parts[count..])
-                    .into_iter()
-                    .zip(&conditional)
-                    .map(|(mut row, full)| {
-                        row.splice(0..0, std::iter::repeat_n(0.0, full.len() - row.len()));
-                        row
-                    })
-                    .collect::<Vec<_>>();
+                let mut unconditional = scores(&self.parts[count..]);
+                for (row, full) in unconditional.iter_mut().zip(&conditional) {
+                    row.splice(0..0, std::iter::repeat_n(0.0, full.len() - row.len()));
+                }
                 let (choice, scores) = choose(method, &conditional, &unconditional);
                 Outcome { choice: Some(choice), scores, ..Outcome::default() }
             }

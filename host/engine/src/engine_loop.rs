@@ -269,7 +269,7 @@ impl EngineLoop {
         for chunk in &plan.chunks {
             for row in chunk.rows.clone() {
                 // Its logits are nobody's business: the sequence has ended meanwhile, or ends now.
-                let mut request = RowRequest::Score { token: 0, top: 0 };
+                let mut request = RowRequest::Score { tokens: Vec::new(), top: 0 };
                 #[cfg(test)]
                 let fault = self.scheduler.fault;
                 if let Some(sequence) = self.scheduler.get_mut(chunk.sequence) {
@@ -295,10 +295,11 @@ impl EngineLoop {
                                 self.fail(call, error, now);
                             }
                         },
-                        Goal::Score { .. } => {
-                            request = RowRequest::Score { token: sequence.tokens[row + 1], top: 0 };
+                        Goal::Score { first_row, rows, .. } => {
+                            let tokens = rows[row - *first_row].iter().map(|(token, _)| *token).collect();
+                            request = RowRequest::Score { tokens, top: 0 };
                         }
-                        Goal::NextTokens { count } => request = RowRequest::Score { token: 0, top: *count },
+                        Goal::NextTokens { count } => request = RowRequest::Score { tokens: Vec::new(), top: *count },
                         Goal::Publish => {}
                     }
                 } else {
@@ -353,9 +354,10 @@ impl EngineLoop {
                     };
                     Some(generation.outcome(ending))
                 }
-                Goal::Score { logprobs, .. } => {
-                    logprobs.push(TokenLogprob { token: result.token, logprob: result.logprob });
-                    if row + 2 != sequence.tokens.len() {
+                Goal::Score { first_row, rows, scored } => {
+                    state.set_scores(&rows[row - *first_row], &result.scores);
+                    *scored += 1;
+                    if *scored < rows.len() {
                         continue;
                     }
                     None
@@ -383,7 +385,7 @@ impl EngineLoop {
         match (outcome, &sequence.goal) {
             (Some(outcome), _) => state.finish(outcome, now),
             (None, Goal::Publish) => state.finish(Outcome::default(), now),
-            (None, _) => state.sequence_finished(sequence, now),
+            (None, _) => state.sequence_finished(&sequence, now),
         }
         if state.ended {
             self.observer.metrics.finished_calls.inc();

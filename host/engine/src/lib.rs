@@ -20,6 +20,7 @@ mod select;
 mod sequence;
 #[cfg(test)]
 mod tests;
+mod trie;
 
 pub use api::{Call, CallEvent, Engine, Model, Outcome, Request, TokenLogprob, Work};
 pub use clock::SystemClock;

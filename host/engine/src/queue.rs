@@ -36,8 +36,8 @@ const DECODE_COST: u64 = 2;
 const CREDIT: u64 = 4096;
 /// Runs that attained less than this are equals; each further level is twice as wide.
 const FIRST_LEVEL: u64 = 256;
-/// A run that waited this long is served next.
-const STARVED_AFTER: Duration = Duration::from_secs(10);
+/// A run that waited this long is served next, and so is a running prefill.
+pub(crate) const STARVED_AFTER: Duration = Duration::from_secs(10);
 /// A sequence is not retracted for another of its tenant before it computed this many tokens.
 const QUANTUM: usize = 64;
 /// Paths of one run that are kept from early eviction.
@@ -129,7 +129,11 @@ impl Queue {
         let owner = if fair { tenant.clone() } else { TenantId::local() };
         let id = fair.then(|| (owner.clone(), run));
         if let Some(&account) = id.as_ref().and_then(|id| self.runs_by_id.get(id)) {
-            self.runs[account].priority = priority;
+            if self.runs[account].priority != priority {
+                self.unlist(account);
+                self.runs[account].priority = priority;
+                self.list(account);
+            }
             return account;
         }
         let tenant = match self.tenants_by_id.get(&owner) {

@@ -30,7 +30,7 @@ use slotmap::SlotMap;
 use crate::tests::Fault;
 use crate::{
     call::CallKey,
-    queue::{Account, Holding, Queue},
+    queue::{Account, Holding, Queue, STARVED_AFTER},
     sequence::{Goal, Sequence, SequenceId, Standing},
 };
 
@@ -39,8 +39,6 @@ use crate::{
 const SHARED_PREFILL_MIN_TOKENS: usize = 16;
 /// Of a run's ready sequences, the one with the longest cached prefix is taken among this many.
 const PREFIX_CANDIDATES: usize = 16;
-/// A running prefill that was left out for this long comes first.
-const STARVED_AFTER: Duration = Duration::from_secs(10);
 /// Output tokens of one sequence that memory is reserved for at most.
 const RESERVED_OUTPUT_MAX: usize = 4096;
 
@@ -269,7 +267,8 @@ impl Scheduler {
     /// Lets those go on that waited for the prefill of `id`.
     fn lead_no_more(&mut self, id: SequenceId, now: Duration) {
         self.prefilling.retain(|&prefilling| prefilling != id);
-        for follower in self.followers.remove(&id).unwrap_or_default() {
+        // From the last, as each is put first.
+        for follower in self.followers.remove(&id).unwrap_or_default().into_iter().rev() {
             self.make_ready(follower, true, now);
         }
     }
@@ -360,7 +359,7 @@ impl Scheduler {
     fn needed(&self, id: SequenceId) -> usize {
         let sequence = &self.sequences[id];
         let matched = self.cache.matched(&sequence.namespace, sequence.reusable());
-        self.cache.missing(matched.tokens, sequence.end()) + matched.evictable + self.reserve.slots(sequence)
+        self.cache.missing(matched.tokens, sequence.tokens.len()) + matched.evictable + self.reserve.slots(sequence)
     }
 
     /// Whether there is a seat and memory for a waiting sequence that needs so much.
@@ -373,7 +372,9 @@ impl Scheduler {
     fn committed(&self) -> usize {
         let running = self.running.iter().map(|&id| &self.sequences[id]);
         running
-            .map(|sequence| self.cache.missing(sequence.slots.len(), sequence.end()) + self.reserve.slots(sequence))
+            .map(|sequence| {
+                self.cache.missing(sequence.slots.len(), sequence.tokens.len()) + self.reserve.slots(sequence)
+            })
             .sum()
     }
 
@@ -552,7 +553,7 @@ impl Scheduler {
         self.prefilling.iter().copied().find(|&other| {
             let other = &self.sequences[other];
             other.namespace == sequence.namespace && {
-                let theirs = &other.tokens[..other.end()];
+                let theirs = &other.tokens;
                 let shared = sequence.reusable().iter().zip(theirs).take_while(|(a, b)| a == b).count();
                 self.cache.whole_pages(shared) >= matched + SHARED_PREFILL_MIN_TOKENS
             }
@@ -638,7 +639,7 @@ impl Scheduler {
         let mut published = Vec::new();
         for chunk in plan.chunks.iter().filter(|chunk| chunk.prefill) {
             let sequence = &mut self.sequences[chunk.sequence];
-            if chunk.tokens.end != sequence.end() {
+            if chunk.tokens.end != sequence.tokens.len() {
                 continue;
             }
             if matches!(sequence.goal, Goal::Publish) {

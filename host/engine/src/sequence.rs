@@ -6,7 +6,7 @@ use sglhost_cache::{Lease, Lock, Namespace, Slot};
 use sglhost_core::TokenId;
 use slotmap::new_key_type;
 
-use crate::{TokenLogprob, call::CallKey, generation::Generation, queue::Account};
+use crate::{call::CallKey, generation::Generation, queue::Account, trie::ScoredRow};
 
 new_key_type! {
     /// Names a sequence; never used again after it is gone.
@@ -65,8 +65,8 @@ pub(crate) enum Standing {
 pub(crate) enum Goal {
     /// New tokens.
     Generate(Box<Generation>),
-    /// The log-probability of each token from `from` on, collected in `logprobs`.
-    Score { part: usize, from: usize, logprobs: Vec<TokenLogprob> },
+    /// The log-probabilities of what may follow the tokens from `first_row` on; `scored` of these rows are done.
+    Score { first_row: usize, rows: Vec<ScoredRow>, scored: usize },
     /// The likeliest next tokens.
     NextTokens { count: u32 },
     /// That the prompt is computed, and kept for everybody.
@@ -96,17 +96,9 @@ impl Sequence {
         }
     }
 
-    /// How many of its known tokens must be computed: the KV of a score's last token is nobody's business.
-    pub(crate) fn end(&self) -> usize {
-        match self.goal {
-            Goal::Score { .. } => self.tokens.len() - 1,
-            Goal::Generate(_) | Goal::NextTokens { .. } | Goal::Publish => self.tokens.len(),
-        }
-    }
-
     /// Known tokens that are yet to be computed.
     pub(crate) fn remaining(&self) -> usize {
-        self.end().saturating_sub(self.computed)
+        self.tokens.len().saturating_sub(self.computed)
     }
 
     /// Whether it computes a single token that it has just sampled, known or not.
@@ -136,7 +128,7 @@ impl Sequence {
     /// The first token whose logits are still wanted. Known only when no row is in flight, a lower bound otherwise.
     pub(crate) fn first_row(&self) -> usize {
         match &self.goal {
-            Goal::Score { from, logprobs, .. } => from - 1 + logprobs.len(),
+            Goal::Score { first_row, scored, .. } => first_row + scored,
             Goal::Generate(_) | Goal::NextTokens { .. } => self.tokens.len() - 1,
             Goal::Publish => self.tokens.len(),
         }

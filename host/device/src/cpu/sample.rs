@@ -95,7 +95,7 @@ impl SampleState {
             let (logits, result) =
                 unsafe { (logits.range(row * vocabulary..(row + 1) * vocabulary), &mut shared.range(row..row + 1)[0]) };
             *result = match &rows[row] {
-                RowRequest::Score { token, top } => scratch.score(isa, logits, *token, *top),
+                RowRequest::Score { tokens, top } => scratch.score(isa, logits, tokens, *top),
                 RowRequest::Sample(request) => scratch.sample(isa, logits, request),
             };
         });
@@ -110,9 +110,12 @@ fn check(isa: Isa, row: usize, request: &RowRequest, logits: &[f32]) -> Result<(
         return Err(DeviceError::NoToken { row, reason: "its logits are not numbers" });
     }
     match request {
-        RowRequest::Score { token, .. } if *token as usize >= logits.len() => {
-            Err(DeviceError::Shape(format!("row {row} scores token {token} of a vocabulary of {}", logits.len())))
-        }
+        RowRequest::Score { tokens, .. } => match tokens.iter().find(|&&token| token as usize >= logits.len()) {
+            None => Ok(()),
+            Some(token) => {
+                Err(DeviceError::Shape(format!("row {row} scores token {token} of a vocabulary of {}", logits.len())))
+            }
+        },
         RowRequest::Sample(request) => {
             let Some(mask) = &request.mask else { return Ok(()) };
             let drawable = |token: u32| logits.get(token as usize).is_some_and(|logit| *logit > f32::NEG_INFINITY);
@@ -121,16 +124,19 @@ fn check(isa: Isa, row: usize, request: &RowRequest, logits: &[f32]) -> Result<(
             }
             Err(DeviceError::NoToken { row, reason: "its mask allows none" })
         }
-        RowRequest::Score { .. } => Ok(()),
     }
 }
 
 impl Scratch {
-    fn score(&mut self, isa: Isa, logits: &[f32], token: u32, top: u32) -> RowResult {
+    fn score(&mut self, isa: Isa, logits: &[f32], tokens: &[u32], top: u32) -> RowResult {
+        if tokens.is_empty() && top == 0 {
+            return RowResult::default();
+        }
         let total = self.log_sum(isa, logits);
         let logprob = |logit: f32| (f64::from(logit) - total) as f32;
         let top = likeliest(isa, logits, top as usize).into_iter().map(|(token, x)| (token, logprob(x))).collect();
-        RowResult { token, logprob: logprob(logits[token as usize]), top }
+        let scores = tokens.iter().map(|&token| logprob(logits[token as usize])).collect();
+        RowResult { scores, top, ..RowResult::default() }
     }
 
     fn sample(&mut self, isa: Isa, logits: &mut [f32], row: &SampleRow) -> RowResult {
@@ -144,9 +150,9 @@ impl Scratch {
             None => RowResult { token, ..RowResult::default() },
             Some(top) => {
                 let raw = std::mem::take(&mut self.raw);
-                let result = self.score(isa, &raw, token, top);
+                let scored = self.score(isa, &raw, &[token], top);
                 self.raw = raw;
-                result
+                RowResult { token, logprob: scored.scores[0], scores: Vec::new(), top: scored.top }
             }
         }
     }

@@ -52,7 +52,7 @@ fn row_after(params: SamplingParams, tokens: &[TokenId]) -> SampleRow {
 }
 
 fn result(token: TokenId) -> RowResult {
-    RowResult { token, logprob: -0.5, top: vec![(token, -0.5), (0, -2.0)] }
+    RowResult { token, logprob: -0.5, top: vec![(token, -0.5), (0, -2.0)], ..RowResult::default() }
 }
 
 /// The outcome of sampling `tokens` until one ends the call, and the text that was delivered on the way.

@@ -217,13 +217,14 @@ impl Scripted {
                     Some(mask) if !mask.allows(wanted) => mask.iter().next().expect("a mask allows something"),
                     _ => wanted,
                 };
-                RowResult { token, logprob: logprob(hash, token), top: Vec::new() }
+                RowResult { token, logprob: logprob(hash, token), ..RowResult::default() }
             }
-            RowRequest::Score { token, top } => {
+            RowRequest::Score { tokens, top } => {
                 let mut all: Vec<(u32, f32)> = (0..26).map(|other| (other, logprob(hash, other))).collect();
                 all.sort_by(|a, b| b.1.total_cmp(&a.1));
                 all.truncate(*top as usize);
-                RowResult { token: *token, logprob: logprob(hash, *token), top: all }
+                let scores = tokens.iter().map(|&token| logprob(hash, token)).collect();
+                RowResult { scores, top: all, ..RowResult::default() }
             }
         };
         let results: Vec<RowResult> = requests.iter().zip(&self.rows).map(answer).collect();

@@ -164,8 +164,9 @@ fn logprobs_are_of_the_raw_distribution() {
     assert!(result.top.iter().all(|&(token, logprob)| near(logprob, token)));
 
     let mut device = device(1, Activations::Exact, Isa::detect());
-    let scored = sample_with(&mut device, &logits, &[RowRequest::Score { token: 17, top: 5000 }]).unwrap().remove(0);
-    assert!(scored.token == 17 && near(scored.logprob, 17) && scored.top.len() == 3000);
+    let scored =
+        sample_with(&mut device, &logits, &[RowRequest::Score { tokens: vec![17, 4], top: 5000 }]).unwrap().remove(0);
+    assert!(near(scored.scores[0], 17) && near(scored.scores[1], 4) && scored.top.len() == 3000);
     assert_eq!(sample(&logits, &row()).logprob, 0.0);
 }
 
@@ -176,7 +177,7 @@ fn rows_do_not_depend_on_batch_or_threads() {
     let requests: Vec<RowRequest> = (0..40_u64)
         .map(|i| {
             if i % 5 == 0 {
-                return RowRequest::Score { token: i as u32, top: 3 };
+                return RowRequest::Score { tokens: vec![i as u32, 7], top: 3 };
             }
             let (top_k, top_p) = ([0, 10][i as usize % 2], [1.0, 0.8, 0.4][i as usize % 3]);
             RowRequest::Sample(Box::new(SampleRow { top_k, top_p, seed: i, top_logprobs: Some(2), ..row() }))
@@ -212,7 +213,7 @@ fn rows_without_an_answer_are_named() {
         let error = sample_with(&mut device, &[bad; 3], std::slice::from_ref(&good)).unwrap_err();
         assert!(matches!(error, DeviceError::NoToken { row: 0, .. }), "{error}");
     }
-    let outside = RowRequest::Score { token: 3, top: 0 };
+    let outside = RowRequest::Score { tokens: vec![1, 3], top: 0 };
     assert!(matches!(sample_with(&mut device, &[0.0; 3], &[outside]), Err(DeviceError::Shape(_))));
 }
 
