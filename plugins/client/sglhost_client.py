@@ -1,4 +1,4 @@
-"""Prompt programs from the client's side: each step is a plain completion call over HTTP, as SGLang's frontend makes it.
+"""Prompt programs from the client's side: each step is a plain completion call over HTTP, as in SGLang's frontend.
 
 What the programs in this folder do inside the host, their `client.py` does with this module, for comparison:
 

@@ -53,7 +53,8 @@ def react_agent(s, question="How much higher is Mount Everest than Mont Blanc?",
 
     steps = []
     for _ in range(max_actions):
-        s.append("Thought:", gen("thought", stop="\n"), "\nAction: ", select("action", ["calculate", "look up", "finish"]))
+        s.append("Thought:", gen("thought", stop="\n"))
+        s.append("\nAction: ", select("action", ["calculate", "look up", "finish"]))
         if s["action"] == "finish":
             break
         s.append("\nInput: ")

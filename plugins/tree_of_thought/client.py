@@ -14,7 +14,7 @@ PROBLEM = "A farmer has 17 sheep. All but 9 run away, then he buys 5 more. How m
 
 
 def tree_of_thought(s, problem=PROBLEM, depth=3, branches=3, beam=2):
-    """Solves a problem by searching over steps of reasoning: lines of thought branch, a judge rates them, the best go on."""
+    """Solves a problem by searching over steps of reasoning: thoughts branch, a judge rates them, the best go on."""
     s.system("You solve problems step by step. Each step is one short sentence.")
     s.user("Problem: ", problem)
     s.begin("assistant")

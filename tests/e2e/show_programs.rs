@@ -1,5 +1,5 @@
-//! The programs that show what a host is for: agents, searches and votes. What the model says is its own; what is checked
-//! is that the program does with it what it says.
+//! The programs that show what a host is for: agents, searches and votes. What the model says is its own; what is
+//! checked is what the program makes of it.
 
 use std::collections::BTreeMap;
 

@@ -6,8 +6,11 @@
 
 Builds the example programs (`plugins/build.sh`) and both sides (`tests/perf/program_runs.rs`, and
 `tests/perf/completion_server.rs` for `plugins/NAME/client.py`). Each measurement is a fresh process with a fresh engine
-that was warmed up; what starts a process, opens the model or compiles a program is not in it. Instances of a program get
-different inputs and start at once. Temperature 0, but for `self_consistency`, whose samples bring their own seeds.
+that was warmed up; what starts a process, opens the model or compiles a program is not in it. Instances of a program
+get different inputs and start at once. Temperature 0, but for `self_consistency`, whose samples bring their own seeds.
+
+The client and its server share the machine with the engine, whose threads expect a core each: leave them a core
+(`--threads` below the number of cores, for both sides), or what is measured is the contention.
 
 Prints a section for MEASUREMENTS.md. A figure means something only on a machine that does nothing else.
 """
@@ -30,6 +33,8 @@ PLUGINS = ROOT / "plugins"
 
 PLACES = ["Lisbon", "Prague", "Oslo", "Naples", "Ghent", "Krakow", "Porto", "Riga"]
 NAMES = ["Anna", "Boris", "Chen", "Dora", "Emil", "Fatma", "Goran", "Hana"]
+FACTS = ["higher is Everest than Mont Blanc", "longer is the Amazon than the Danube"]
+QUESTIONS = ["How do I get there and what does it cost?", "What can I see in the evening?", "How high is the tower?"]
 SUBJECTS = ["a school garden", "a town library", "night trains", "cycling to work", "chess in class", "public baths"]
 
 
@@ -38,7 +43,8 @@ def essay(i):
     subject, name = SUBJECTS[i % len(SUBJECTS)], NAMES[i % len(NAMES)]
     text = (PLUGINS / "judge/essay.txt").read_text().split("\n\n", 1)[1]
     opening = f"An essay by {name}, number {i + 1}: why every town needs {subject}\n\n"
-    return opening + text.replace("garden", subject.split()[-1]) + f"\n{name} adds: {subject} is worth {i + 3} euros a head.\n"
+    ending = f"\n{name} adds: {subject} is worth {i + 3} euros a head.\n"
+    return opening + text.replace("garden", subject.split()[-1]) + ending
 
 
 def documents(i):
@@ -50,25 +56,26 @@ def documents(i):
 
 INPUTS = {
     "tree_of_thought": lambda i: {
-        "problem": f"A farmer has {17 + i} sheep. All but {9 + i} run away, then {NAMES[i % 8]} gives him {5 + i} more. "
-        "How many sheep has he now?"
+        "problem": f"A farmer has {17 + i} sheep. All but {9 + i} run away, then {NAMES[i % 8]} gives him {5 + i} "
+        "more. How many sheep has he now?"
     },
     "react_agent": lambda i: {
-        "question": f"{NAMES[i % 8]} wants to know: how much {('higher is Everest than Mont Blanc', 'longer is the Amazon than the Danube')[i % 2]}, "
-        f"and what is that times {i + 2}?"
+        "question": f"{NAMES[i % 8]} wants to know: how much {FACTS[i % 2]}, and what is that times {i + 2}?"
     },
     "self_consistency": lambda i: {
-        "question": f"A box holds {3 + i} rows of 4 eggs. {NAMES[i % 8]} takes {5 + i} eggs. How many eggs are left in the box?",
+        "question": f"A box holds {3 + i} rows of 4 eggs. {NAMES[i % 8]} takes {5 + i} eggs. "
+        "How many eggs are left in the box?",
         "first_seed": 100 * i,
     },
     "multi_document_qa": lambda i: {
-        "question": ["How do I get there and what does it cost?", "What can I see in the evening?", "How high is the tower?"][i % 3],
+        "question": QUESTIONS[i % 3],
         "documents": documents(i),
     },
     "judge": lambda i: {"essay": essay(i)},
     "multi_turn_chat": lambda i: {
         "messages": [
-            f"Hello, my name is {NAMES[i % 8]}. I would like to visit {PLACES[i % 8]} in spring. What should I see first?",
+            f"Hello, my name is {NAMES[i % 8]}. I would like to visit {PLACES[i % 8]} in spring. "
+            "What should I see first?",
             f"I have only {2 + i} days. Can you make a short plan?",
             "It may rain. What could I do inside?",
             "Thank you. Please sum up our plan in one sentence.",
@@ -133,14 +140,16 @@ def medians(rounds):
     return {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
 
 
+def same(a, b):
+    """Whether two results are equal; a mean of probabilities may differ in its last digits."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return abs(a - b) < 0.01 if isinstance(a, float) and isinstance(b, float) else a == b
+
+
 def same_results(host, client):
     pairs = list(zip(host["runs"], client["runs"]))
-    equal = lambda a, b: abs(a - b) < 0.05 if isinstance(a, float) and isinstance(b, float) else a == b
-    def same(a, b):
-        if isinstance(a, dict) and isinstance(b, dict):
-            return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-        return equal(a, b)
-    return sum(same(h["result"], c["result"]) for h, c in pairs), len(pairs)
+    return sum(same(inside["result"], outside["result"]) for inside, outside in pairs), len(pairs)
 
 
 def processor():
@@ -161,14 +170,38 @@ def seconds(figure):
     return f"{figure:.2f}" if figure < 10 else f"{figure:.1f}"
 
 
+HEADER = """\
+### {date}: {profile} build, {rounds} alternating rounds, medians
+
+{processor}, {cores} cores, {threads} of them the engine's; commit {commit}; KV memory of {kv_tokens} tokens; at most
+{max_tokens} tokens a call where the program does not say; {network}. Host, then client.
+
+| program | at once | wall, s | client / host | first token, ms | tokens computed | cached share | same results |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+WHERE_FROM = """
+Where the difference comes from. *Computing* is the time in forward passes and sampling; *waiting* is the rest of the
+wall time: on the client's side requests, tokenization of the whole text each time, and the client's own code. *Tokens a
+step* tells how well calls were batched, *evicted* what memory pressure took from the cache: with a larger
+`--kv-tokens` there is none, and what more the client computes then, it computes because its text is tokenized anew.
+
+| program | at once | computing, s | waiting, s | steps | tokens a step | sampled | evicted | retracted | requests | tokenizing, s |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
 def print_tables(rows, arguments):
-    print(f"### {datetime.date.today()}: {arguments.profile} build, {arguments.rounds} alternating rounds, medians\n")
-    trip = f"{arguments.round_trip_ms:g} ms of network in front of each request"
-    network = trip if arguments.round_trip_ms else "no network between client and server"
-    print(f"{processor()}, {os.cpu_count()} cores; commit {commit()}; KV memory of {arguments.kv_tokens or 8192} tokens; at most")
-    print(f"{arguments.max_tokens} tokens a call where the program does not say; {network}. Host, then client.\n")
-    print("| program | at once | wall, s | client / host | first token, ms | tokens computed | cached share | same results |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    trip = arguments.round_trip_ms
+    values = {
+        **vars(arguments),
+        "date": datetime.date.today(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": arguments.threads or "all",
+        "commit": commit(),
+        "kv_tokens": arguments.kv_tokens or 8192,
+        "network": f"{trip:g} ms of network before each request" if trip else "no network between client and server",
+    }
+    print(HEADER.format(**values))
     for program, instances, host, client, same in rows:
         print(
             f"| {program} | {instances} | {seconds(host['wall'])}, {seconds(client['wall'])} "
@@ -176,21 +209,24 @@ def print_tables(rows, arguments):
             f"| {host['computed']:.0f}, {client['computed']:.0f} | {host['cached']:.0%}, {client['cached']:.0%} "
             f"| {same[0]} of {same[1]} |"
         )
-    print("\nWhere the difference comes from. *Computing* is the time in forward passes and sampling; *waiting* is the rest of the")
-    print("wall time: on the client's side requests, tokenization of the whole text each time, and the client's own code.")
-    print("*Tokens a step* tells how well calls were batched, *evicted* what memory pressure took from the cache: with a larger")
-    print("`--kv-tokens` there is none, and what more the client computes then, it computes because its text is tokenized anew.\n")
-    print("| program | at once | computing, s | waiting, s | steps | tokens a step | sampled | evicted | retracted | requests | tokenizing, s |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(WHERE_FROM)
     for program, instances, host, client, _ in rows:
         both = lambda show: f"{show(host)}, {show(client)}"
-        print(
-            f"| {program} | {instances} | {both(lambda f: seconds(f['busy']))} "
-            f"| {both(lambda f: seconds(f['wall'] - f['busy']))} | {both(lambda f: format(f['steps'], '.0f'))} "
-            f"| {both(lambda f: format(f['computed'] / f['steps'], '.1f'))} "
-            f"| {both(lambda f: format(f['sampled'], '.0f'))} | {both(lambda f: format(f['evicted'], '.0f'))} "
-            f"| {both(lambda f: format(f['retracted'], '.0f'))} | {client['requests']:.0f} | {client['tokenize']:.2f} |"
-        )
+        whole = lambda name: both(lambda side: f"{side[name]:.0f}")
+        cells = [
+            program,
+            str(instances),
+            both(lambda side: seconds(side["busy"])),
+            both(lambda side: seconds(side["wall"] - side["busy"])),
+            whole("steps"),
+            both(lambda side: f"{side['computed'] / side['steps']:.1f}"),
+            whole("sampled"),
+            whole("evicted"),
+            whole("retracted"),
+            f"{client['requests']:.0f}",
+            f"{client['tokenize']:.2f}",
+        ]
+        print(f"| {' | '.join(cells)} |")
 
 
 def main():

@@ -70,7 +70,12 @@ fn react_agent(
             }
             _ => break,
         };
-        steps.push(json!({ "thought": s["thought"].trim(), "action": s["action"], "input": s["input"], "observation": observation }));
+        steps.push(json!({
+            "thought": s["thought"].trim(),
+            "action": s["action"],
+            "input": s["input"],
+            "observation": observation,
+        }));
         s += format!("\nObservation: {observation}\n");
     }
     s += "\nAnswer:" + gen("answer").stop("\n");
