@@ -102,6 +102,11 @@ impl RunShared {
         })
     }
 
+    /// Whether its time is up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.clock.monotonic() >= self.deadline
+    }
+
     pub(crate) fn new_context(&self) -> ContextId {
         ContextId(self.next_context.fetch_add(1, Ordering::Relaxed))
     }

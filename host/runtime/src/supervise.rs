@@ -1,6 +1,7 @@
 //! A run from its start to `RunFinished`: a place in the pool, a fresh instance, its budgets, its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -109,12 +110,11 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, 
     let result = tokio::select! {
         biased;
         () = gone(&cancel, &events) => Err(cancelled()),
-        () = tokio::time::sleep(wall_deadline) => Err(Error::new(ErrorCode::DeadlineExceeded, format!(
-            "the run took longer than its {} s (wall_deadline); ask less of it, or run with a higher wall_deadline",
-            wall_deadline.as_secs_f64()
-        ))),
+        () = tokio::time::sleep(wall_deadline) => Err(too_late(wall_deadline)),
         result = meter.charge(call(&mut store, program.pre(), request.arguments)) => match result {
             Ok(Ok(json)) => check_result(json, result_bytes_max),
+            // The engine gives a call up at the run's deadline, and may notice it first.
+            Ok(Err(error)) if error.code == ErrorCode::DeadlineExceeded && run.is_over() => Err(too_late(wall_deadline)),
             Ok(Err(error)) => Err(error),
             Err(error) => Err(end_of(&error, sandbox.stack_max_bytes)),
         },
@@ -246,6 +246,16 @@ async fn gone(cancel: &CancellationToken, events: &mpsc::Sender<Event>) {
         () = cancel.cancelled() => {}
         () = events.closed() => {}
     }
+}
+
+fn too_late(wall_deadline: Duration) -> Error {
+    let seconds = wall_deadline.as_secs_f64();
+    Error::new(
+        ErrorCode::DeadlineExceeded,
+        format!(
+            "the run took longer than its {seconds} s (wall_deadline); ask less of it, or run with a higher wall_deadline"
+        ),
+    )
 }
 
 fn cancelled() -> Error {
