@@ -24,6 +24,8 @@ pub struct Gen {
     stop_tokens: Vec<u32>,
     stop_regexes: Vec<String>,
     ignore_eos: Option<bool>,
+    no_stop_trim: Option<bool>,
+    skip_special_tokens: Option<bool>,
     seed: Option<u64>,
     logit_bias: Vec<(u32, f32)>,
     top_logprobs: Option<u32>,
@@ -152,7 +154,7 @@ impl Gen {
         self
     }
 
-    /// Divides positive and multiplies negative logits of tokens that this call took, in (0, 2].
+    /// Divides positive and multiplies negative logits of tokens that this call took, in [0.01, 2].
     #[must_use]
     pub fn repetition_penalty(mut self, value: f32) -> Self {
         self.repetition_penalty = Some(value);
@@ -177,6 +179,20 @@ impl Gen {
     #[must_use]
     pub fn stop_regex(mut self, patterns: impl Into<Strings>) -> Self {
         self.stop_regexes.extend(patterns.into().0);
+        self
+    }
+
+    /// Keep in the output what ended it: the stop text, stop token or end-of-text.
+    #[must_use]
+    pub fn no_stop_trim(mut self, keep: bool) -> Self {
+        self.no_stop_trim = Some(keep);
+        self
+    }
+
+    /// Leave control tokens out of the text (the default).
+    #[must_use]
+    pub fn skip_special_tokens(mut self, skip: bool) -> Self {
+        self.skip_special_tokens = Some(skip);
         self
     }
 
@@ -261,6 +277,8 @@ impl Gen {
         self.stop_tokens.iter().for_each(|&token| set.stop_token(token));
         self.stop_regexes.iter().for_each(|pattern| set.stop_regex(pattern));
         self.ignore_eos.iter().for_each(|&value| set.ignore_eos(value));
+        self.no_stop_trim.iter().for_each(|&value| set.no_stop_trim(value));
+        self.skip_special_tokens.iter().for_each(|&value| set.skip_special_tokens(value));
         self.seed.iter().for_each(|&value| set.seed(value));
         self.logit_bias.iter().for_each(|&(token, bias)| set.logit_bias(token, bias));
         self.top_logprobs.iter().for_each(|&value| set.top_logprobs(value));
