@@ -160,7 +160,7 @@ pub(crate) struct EngineFlags {
     pub(crate) max_running_requests: u16,
 
     /// Tokens of prefill in a step that also decodes
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=16384))]
     pub(crate) chunked_prefill_size: u16,
 
     /// What the engine writes to standard error: `info` has a line for each prefill batch, as SGLang's
