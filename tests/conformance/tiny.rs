@@ -114,6 +114,23 @@ fn qwen3_with_head_norms_linear_scaling_and_a_window_in_one_layer() {
     );
 }
 
+/// Windows, scalings and formats leave the invariant alone that `identity.rs` holds the default model to.
+#[test]
+fn chunks_change_no_bit() {
+    let golden = Arrays::open("tiny.safetensors");
+    for name in ["tiny-mistral", "tiny-qwen2", "tiny-qwen3"].into_iter().chain(GGUF_FILES) {
+        let file = if GGUF_FILES.contains(&name) { format!("{name}.gguf") } else { name.to_owned() };
+        let mut model = model::open(&folder().join(file), compute::as_served(), DType::F16);
+        let ids = golden.u32(&format!("{name}/2/ids"));
+        let whole = model.extend(&mut Sequence::default(), &ids);
+        for size in [1, 3, 16] {
+            let mut sequence = Sequence::default();
+            let chunked: Vec<f32> = ids.chunks(size).flat_map(|ids| model.extend(&mut sequence, ids)).collect();
+            assert!(chunked == whole, "{name}, {size} tokens at a time");
+        }
+    }
+}
+
 #[test]
 fn gguf_files_of_every_architecture_and_format() {
     for name in GGUF_FILES {

@@ -1,7 +1,9 @@
 //! Times all linear layers of the default model's shape on random weights, and one layer's attention.
 //!
 //! `cargo run --release -p sglhost-device --example linears [-- ROWS…]` prints, for each number of rows, the tokens a
-//! second that the linear layers alone allow: 30 layers of Q4_1 and a Q8_0 head (one row of it for prefill).
+//! second that the linear layers alone allow: 30 layers of Q4_1 and a Q8_0 head (one row of it for prefill). K formats
+//! have rows of whole blocks of 256, so their matrices are wider: compare operations a second. `--threads N`,
+//! `--fastest` (of the repeats, not the median; for a machine that others use too).
 
 #![allow(clippy::unwrap_used, reason = "a measuring tool")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -50,8 +52,8 @@ fn weight(device: &mut CpuDevice, format: WeightFormat, (rows, columns): (usize,
     device.load_weight(&[WeightPart { data, format, rows, columns, order: RowOrder::Natural }]).unwrap()
 }
 
-/// Median seconds of `repeats` runs.
-fn median(repeats: usize, mut run: impl FnMut()) -> f64 {
+/// Median seconds of `repeats` runs, or the least.
+fn seconds(repeats: usize, mut run: impl FnMut()) -> f64 {
     run();
     let mut times: Vec<f64> = (0..repeats)
         .map(|_| {
@@ -61,28 +63,34 @@ fn median(repeats: usize, mut run: impl FnMut()) -> f64 {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[repeats / 2]
+    times[if std::env::args().any(|argument| argument == "--fastest") { 0 } else { repeats / 2 }]
 }
 
 fn linears(device: &mut CpuDevice, layers: WeightFormat, head: WeightFormat, row_counts: &[usize]) {
+    let whole = |format: WeightFormat, (rows, columns): (usize, usize)| {
+        (rows, columns.next_multiple_of(format.block_elements()))
+    };
+    let shapes = SHAPES.map(|shape| whole(layers, shape));
+    let head_shape = whole(head, HEAD);
     let mut weights = Vec::new();
     for _ in 0..LAYERS {
-        weights.extend(SHAPES.map(|shape| weight(device, layers, shape)));
+        weights.extend(shapes.map(|shape| weight(device, layers, shape)));
     }
-    let head = weight(device, head, HEAD);
+    let head = weight(device, head, head_shape);
     for &rows in row_counts {
         let head_rows = if rows >= 64 { 1 } else { rows };
         let mut x = device.allocate(rows * 1536).unwrap();
         let values: Vec<f32> = (0..rows * 1536).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
         device.write_f32(&mut x, &values).unwrap();
         let mut out = device.allocate((rows * 3072).max(head_rows * HEAD.0)).unwrap();
-        let seconds = median(if rows >= 64 { 5 } else { 15 }, || {
+        let seconds = seconds(if rows >= 64 { 5 } else { 15 }, || {
             for weight in &weights {
                 device.linear(weight, None, &x, rows, &mut out).unwrap();
             }
             device.linear(&head, None, &x, head_rows, &mut out).unwrap();
         });
-        let products = SHAPES.map(|(n, k)| n * k).iter().sum::<usize>() * LAYERS * rows + HEAD.0 * HEAD.1 * head_rows;
+        let head_products = head_shape.0 * head_shape.1 * head_rows;
+        let products = shapes.map(|(n, k)| n * k).iter().sum::<usize>() * LAYERS * rows + head_products;
         let speed = rows as f64 / seconds;
         let rate = 2e-9 * products as f64 / seconds;
         println!("  {rows:4} rows: {:8.3} ms, {speed:6.0} tok/s, {rate:5.0} GOPS", seconds * 1e3);
@@ -114,21 +122,30 @@ fn attention(device: &mut CpuDevice) {
         let mut out = device.allocate(rows * 576).unwrap();
         let rope = Rope { inverse_frequencies: &frequencies, head_norm: None };
         device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut kv, 0).unwrap();
-        let seconds = median(30, || device.attention(&qkv, &shape, &batch, &kv, 0, &mut out).unwrap());
+        let seconds = seconds(30, || device.attention(&qkv, &shape, &batch, &kv, 0, &mut out).unwrap());
         println!("  {name}: {:.1} µs a layer, {:.2} ms for {LAYERS}", seconds * 1e6, seconds * 1e3 * LAYERS as f64);
     }
 }
 
 fn main() {
-    let rows: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let threads = match arguments.iter().position(|argument| argument == "--threads") {
+        Some(at) => arguments.drain(at..at + 2).nth(1).unwrap().parse().unwrap(),
+        None => 0,
+    };
+    let rows: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let rows = if rows.is_empty() { vec![1, 2, 4, 8, 16, 32, 64, 512] } else { rows };
-    let mut device = CpuDevice::new(CpuConfig::default());
+    let mut device = CpuDevice::new(CpuConfig { threads, ..CpuConfig::default() });
     println!("{}", device.description());
     println!("attention:");
     attention(&mut device);
     for (layers, head) in [
         (WeightFormat::Q4_1, WeightFormat::Q8_0),
         (WeightFormat::Q4_0, WeightFormat::Q8_0),
+        (WeightFormat::Q4_K, WeightFormat::Q6_K),
+        (WeightFormat::Q5_K, WeightFormat::Q6_K),
+        (WeightFormat::Q6_K, WeightFormat::Q6_K),
+        (WeightFormat::Q5_0, WeightFormat::Q8_0),
         (WeightFormat::Q8_0, WeightFormat::Q8_0),
         (WeightFormat::F16, WeightFormat::F16),
     ] {

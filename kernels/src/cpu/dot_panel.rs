@@ -126,12 +126,12 @@ unsafe fn tile<S: Lanes, const FORMAT: usize, const T: usize>(
                 let at = t * blocks + b;
                 let a = values.get_unchecked(at);
                 let a_scale = s.splat(*a_scales.get_unchecked(at));
-                let start = if format.has_minima() { [0; 2] } else { *a_starts.get_unchecked(at) };
+                let start = if format.has_minima() { 0 } else { a_starts.get_unchecked(at)[0] };
                 let sums = match format.bits() {
                     4 => s.dot_nibbles(&block, a, start),
                     5 => s.dot_fives(&block, a, start),
                     6 => {
-                        let [first, last] = s.dot_sixes(&block, a, start);
+                        let [first, last] = s.dot_sixes(&block, a, *a_starts.get_unchecked(at));
                         acc[t] = s.fma(s.mul(s.to_float(first), a_scale), scale, acc[t]);
                         last
                     }

@@ -84,16 +84,15 @@ pub(crate) trait Lanes: Copy {
     fn unpack_sixes(self, x: &[u8; 384]) -> Self::Block;
     /// Unpacks a block of bytes (512 bytes).
     fn unpack_bytes(self, x: &[u8; 512]) -> Self::Block;
-    /// Lane r is `Σ w[r][k] · a[k]` plus both of `start`, for weights below 16.
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
-    /// Lane r is `Σ w[r][k] · a[k]` plus twice both of `start`, for weights below 32.
-    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
-    /// Lanes r are `Σ w[r][k] · a[k]` of the first and of the last sixteen columns, plus four times their `start`, for
-    /// weights below 64.
+    /// Lane r is `Σ w[r][k] · a[k] + start` for unsigned weights below 16.
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I;
+    /// Lane r is `Σ w[r][k] · a[k] + 2 · start` for weights below 32.
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I;
+    /// Lanes r are `Σ (w[r][k] − 32) · a[k]` of the first and of the last sixteen columns, for weights below 64; `start`
+    /// is `−8 · Σ a[k]` of all columns and of the last sixteen.
     fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2];
-    /// Lane r is `Σ (w[r][k] − 128) · a[k]`; `start` is −8 times the sums of the first and last sixteen activations,
-    /// which some forms need.
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I;
+    /// Lane r is `Σ (w[r][k] − 128) · a[k]`; `start` is `−8 · Σ a[k]`, which some forms need.
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I;
 
     /// The first `x.len()` (at most 16) lanes from memory, the others `fill`.
     #[inline(always)]
@@ -303,21 +302,21 @@ impl Lanes for Portable {
         *x
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
-        dot_groups(w, a, 0..8, start[0] + start[1])
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+        dot_groups(w, a, 0..8, start)
     }
     #[inline(always)]
-    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
-        dot_groups(w, a, 0..8, 2 * (start[0] + start[1]))
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+        dot_groups(w, a, 0..8, 2 * start)
     }
     #[inline(always)]
     fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
-        [dot_groups(w, a, 0..4, 4 * start[0]), dot_groups(w, a, 4..8, 4 * start[1])]
+        [dot_groups(w, a, 0..4, 4 * (start[0] - start[1])), dot_groups(w, a, 4..8, 4 * start[1])]
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
         // −128 · Σ a: weights are kept as value + 128.
-        dot_groups(w, a, 0..8, 16 * (start[0] + start[1]))
+        dot_groups(w, a, 0..8, 16 * start)
     }
 }
 
@@ -389,12 +388,13 @@ mod tests {
         for factor in [1_i32, 127, -127] {
             let a: [i8; 32] =
                 std::array::from_fn(|i| if factor == 1 { (i as i32 * 7 - 100) as i8 } else { factor as i8 });
-            let start = [0, 16].map(|at| -8 * a[at..at + 16].iter().map(|&x| i32::from(x)).sum::<i32>());
+            let starts = [0, 16].map(|at| -8 * a[at..].iter().map(|&x| i32::from(x)).sum::<i32>());
+            let start = starts[0];
             push(s.to_float(s.dot_nibbles(&s.unpack_nibbles(nibbles), &a, start)));
             push(s.to_float(s.dot_fives(&s.unpack_fives(fives), &a, start)));
             push(s.to_float(s.dot_fives(&s.unpack_fives(&[255; 320]), &a, start)));
             for block in [sixes, &[255; 384]] {
-                let [first, last] = s.dot_sixes(&s.unpack_sixes(block), &a, start);
+                let [first, last] = s.dot_sixes(&s.unpack_sixes(block), &a, starts);
                 push(s.to_float(first));
                 push(s.to_float(last));
             }

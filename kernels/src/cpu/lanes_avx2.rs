@@ -283,7 +283,7 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
         simd!({
             let groups = a.as_ptr().cast::<i32>();
             let mut sums = Pair(_mm256_setzero_si256(), _mm256_setzero_si256());
@@ -293,7 +293,7 @@ impl Lanes for Avx2 {
                 sums.0 = _mm256_add_epi16(sums.0, _mm256_maddubs_epi16(w.0, a));
                 sums.1 = _mm256_add_epi16(sums.1, _mm256_maddubs_epi16(w.1, a));
             }
-            let (ones, start) = (_mm256_set1_epi16(1), _mm256_set1_epi32(start[0] + start[1]));
+            let (ones, start) = (_mm256_set1_epi16(1), _mm256_set1_epi32(start));
             Pair(
                 _mm256_add_epi32(_mm256_madd_epi16(sums.0, ones), start),
                 _mm256_add_epi32(_mm256_madd_epi16(sums.1, ones), start),
@@ -301,10 +301,10 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
         // 4 groups × 2 products × 31 · 128 is 31,744: sixteen bits hold the sum of four groups.
         simd!({
-            let start = _mm256_set1_epi32(2 * (start[0] + start[1]));
+            let start = _mm256_set1_epi32(2 * start);
             let first = sum_groups::<4>(&w[..4], &a[..16], Pair(start, start));
             sum_groups::<4>(&w[4..], &a[16..], first)
         })
@@ -313,7 +313,7 @@ impl Lanes for Avx2 {
     fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
         // 2 groups × 2 products × 63 · 128 is 32,256: sixteen bits hold the sum of two groups.
         simd!({
-            let (first, last) = (_mm256_set1_epi32(4 * start[0]), _mm256_set1_epi32(4 * start[1]));
+            let (first, last) = (_mm256_set1_epi32(4 * (start[0] - start[1])), _mm256_set1_epi32(4 * start[1]));
             [
                 sum_groups::<2>(&w[..4], &a[..16], Pair(first, first)),
                 sum_groups::<2>(&w[4..], &a[16..], Pair(last, last)),
@@ -321,7 +321,7 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], _start: [i32; 2]) -> Self::I {
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], _start: i32) -> Self::I {
         simd!({
             let groups = a.as_ptr().cast::<i32>();
             let ones = _mm256_set1_epi16(1);

@@ -254,21 +254,25 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
-    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
-        simd!(sum(halves(w, a, [_mm512_set1_epi32(start[0]), _mm512_set1_epi32(start[1])])))
+    fn dot_nibbles(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+        simd!(dot(w, a, _mm512_set1_epi32(start)))
     }
     #[inline(always)]
-    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
-        simd!(sum(shifted_halves::<1>(w, a, start)))
+    fn dot_fives(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
+        simd!(dot(w, a, _mm512_slli_epi32::<1>(_mm512_set1_epi32(start))))
     }
     #[inline(always)]
     fn dot_sixes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> [Self::I; 2] {
-        simd!(shifted_halves::<2>(w, a, start))
+        simd!({
+            let (all, last) = (_mm512_set1_epi32(start[0]), _mm512_set1_epi32(start[1]));
+            let first = _mm512_slli_epi32::<2>(_mm512_sub_epi32(all, last));
+            halves(w, a, [first, _mm512_slli_epi32::<2>(last)])
+        })
     }
     #[inline(always)]
-    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: [i32; 2]) -> Self::I {
+    fn dot_bytes(self, w: &Self::Block, a: &[i8; 32], start: i32) -> Self::I {
         // Weights are value + 128: take 128 · Σ a away first.
-        simd!(sum(shifted_halves::<4>(w, a, start)))
+        simd!(dot(w, a, _mm512_slli_epi32::<4>(_mm512_set1_epi32(start))))
     }
 }
 
@@ -293,8 +297,7 @@ unsafe fn with_high_bits(x: *const u8, high: [__m512i; 8], mask: i8) -> [__m512i
     }
 }
 
-/// `start + Σ w · a` of the first and of the last sixteen columns; integer sums are exact, so that two chains of
-/// additions are as good as one.
+/// `start + Σ w · a` of the first and of the last sixteen columns.
 ///
 /// # Safety
 /// The machine must have AVX-512 VNNI.
@@ -312,23 +315,15 @@ unsafe fn halves(w: &[__m512i; 8], a: &[i8; 32], start: [__m512i; 2]) -> [__m512
     }
 }
 
-/// As [`halves`], from `start · 2^SHIFT` on.
+/// `start + Σ w · a`; integer sums are exact, so that two chains of additions are as good as one.
 ///
 /// # Safety
 /// The machine must have AVX-512 VNNI.
 #[inline(always)]
-unsafe fn shifted_halves<const SHIFT: u32>(w: &[__m512i; 8], a: &[i8; 32], start: [i32; 2]) -> [__m512i; 2] {
+unsafe fn dot(w: &[__m512i; 8], a: &[i8; 32], start: __m512i) -> __m512i {
     // SAFETY: the caller's contract.
     unsafe {
-        let first = _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(start[0]));
-        halves(w, a, [first, _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(start[1]))])
+        let [first, last] = halves(w, a, [start, _mm512_setzero_si512()]);
+        _mm512_add_epi32(first, last)
     }
-}
-
-/// # Safety
-/// The machine must have AVX-512.
-#[inline(always)]
-unsafe fn sum([a, b]: [__m512i; 2]) -> __m512i {
-    // SAFETY: the caller's contract.
-    unsafe { _mm512_add_epi32(a, b) }
 }

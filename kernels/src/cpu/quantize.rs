@@ -14,8 +14,8 @@ pub struct Quantized<'a> {
     pub scales: &'a [f32],
     /// `[T, B]` scale times the sum of the block's values: what a weight's minimum is multiplied with.
     pub sums: &'a [f32],
-    /// `[T, B]` −8 times the sums of the block's first and last sixteen values: where the integer sums of offset
-    /// formats start.
+    /// `[T, B]` −8 times the sum of the block's values, and that of its last sixteen alone: where the integer sums of
+    /// offset formats start.
     pub starts: &'a [[i32; 2]],
 }
 
@@ -52,7 +52,7 @@ fn quantize<S: Lanes>(s: S, x: &[f32], out: QuantizedMut) {
         let scale = largest / 127.0;
         out.scales[b] = scale;
         out.sums[b] = scale * (sums[0] + sums[1]);
-        out.starts[b] = sums.map(|sum| -8 * sum as i32);
+        out.starts[b] = [-8 * (sums[0] + sums[1]) as i32, -8 * sums[1] as i32];
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
             }
             for (b, values) in values.chunks(BLOCK).enumerate() {
                 let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
-                let low: i32 = values[..16].iter().map(|&v| i32::from(v)).sum();
-                assert_eq!(starts[b], [-8 * low, -8 * (sum - low)]);
+                let last: i32 = values[16..].iter().map(|&v| i32::from(v)).sum();
+                assert_eq!(starts[b], [-8 * sum, -8 * last]);
                 assert_eq!(sums[b], scales[b] * sum as f32);
             }
         }
