@@ -161,7 +161,8 @@ impl RadixCache {
         let mut below: Vec<NodeId> = roots.map(|(_, &node)| node).collect();
         let mut slots = 0;
         while let Some(id) = below.pop() {
-            slots += self.nodes[id].slots.len();
+            // What a publication left that was given up is evictable.
+            slots += if self.nodes[id].locks > 0 { self.nodes[id].slots.len() } else { 0 };
             below.extend(self.nodes[id].children.values());
         }
         slots

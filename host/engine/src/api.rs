@@ -27,8 +27,8 @@ pub trait Engine: Send + Sync {
     /// Starts a call. Its events arrive on the returned [`Call`]; dropping that cancels it.
     ///
     /// # Errors
-    /// A request that can never run (too long, bad parameters) or an engine that is shut down; a full machine is no
-    /// error, the call waits.
+    /// A request that can never run (too long, bad parameters), an engine that is shut down, or one that has as many
+    /// calls waiting as it takes. Memory that is in use is no error: the call waits.
     fn submit(&self, request: Request) -> Result<Call, Error>;
 
     /// Says that a run calls no more: what was kept for it may be forgotten.

@@ -1,6 +1,6 @@
 //! A call inside the engine: from a request to its sequences, and from their results to its one terminal event.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sglhost_cache::Namespace;
 use sglhost_core::{ChoicesMethod, RunId, TenantId, TokenId, Usage};
@@ -12,8 +12,11 @@ use crate::{
     queue::Account,
     select::choose,
     sequence::{Goal, Sequence, SequenceId},
-    trie::{Edge, ScoredRow, Trie},
+    trie::{Edge, Path, ScoredRow, Trie},
 };
+
+/// Sequences of one call that are under way at once: each holds a copy of the prompt's tokens.
+const SEQUENCES_OF_CALL_MAX: usize = 64;
 
 /// Key of a call within the engine; increases with arrival.
 pub(crate) type CallKey = u64;
@@ -66,8 +69,13 @@ pub(crate) struct CallState {
     /// When the last token came.
     pub(crate) token_at: Option<Duration>,
     usage: Usage,
-    /// Sequences that are not done.
+    /// What the cache gave to the first sequence that was done.
+    first_cached: Option<u64>,
+    /// Sequences that are not done, those to come included.
     unfinished: usize,
+    /// Paths whose sequence is not under way yet, each with what it follows.
+    to_come: VecDeque<(Arc<[TokenId]>, Path)>,
+    namespace: Namespace,
     /// What was found of each token that is scored; several continuations may share one.
     scores: Vec<f32>,
     /// Where in `scores` the tokens of each part are; parts of a `select` are its choices, then the unconditional ones.
@@ -94,23 +102,22 @@ impl CallState {
             sequences: Vec::new(),
             opened_at: now,
             token_at: None,
+            first_cached: None,
             usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
             unfinished: 1,
+            to_come: VecDeque::new(),
+            namespace: namespace.clone(),
             scores: Vec::new(),
             parts: Vec::new(),
             wanted: Wanted::Nothing,
         };
         let sequence = |tokens, goal| Sequence::new(key, account, namespace.clone(), tokens, goal);
-        let mut sequences = Vec::new();
-        let mut score = |state: &mut Self, prompt: &[TokenId], continuations: &[&[TokenId]]| {
+        let score = |state: &mut Self, prompt: &[TokenId], continuations: &[&[TokenId]]| {
             let trie = Trie::new(continuations, state.scores.len());
             state.scores.resize(trie.range.end, 0.0);
             state.parts.extend(trie.edges);
-            sequences.extend(trie.paths.into_iter().map(|path| {
-                let first_row = prompt.len() - 1 + path.first_row;
-                let goal = Goal::Score { first_row, rows: path.rows, scored: 0 };
-                sequence([prompt, &path.tokens].concat(), goal)
-            }));
+            let prompt: Arc<[TokenId]> = Arc::from(prompt);
+            state.to_come.extend(trie.paths.into_iter().map(|path| (prompt.clone(), path)));
         };
         match job {
             Job::Generate(generation) => return (state, vec![sequence(prompt, Goal::Generate(generation))]),
@@ -132,8 +139,17 @@ impl CallState {
                 state.wanted = Wanted::Choice(method, choices.len());
             }
         }
-        state.unfinished = sequences.len();
-        (state, sequences)
+        state.unfinished = state.to_come.len();
+        let first: Vec<Sequence> =
+            std::iter::from_fn(|| state.next_sequence(account, key)).take(SEQUENCES_OF_CALL_MAX).collect();
+        (state, first)
+    }
+
+    /// The next of the call's sequences that is not under way.
+    pub(crate) fn next_sequence(&mut self, account: Account, key: CallKey) -> Option<Sequence> {
+        let (prompt, path) = self.to_come.pop_front()?;
+        let goal = Goal::Score { first_row: prompt.len() - 1 + path.first_row, rows: path.rows, scored: 0 };
+        Some(Sequence::new(key, account, self.namespace.clone(), [&prompt, &path.tokens[..]].concat(), goal))
     }
 
     /// Notes the scores of a row.
@@ -145,7 +161,10 @@ impl CallState {
 
     /// Takes over a finished sequence; sends the terminal event if it was the call's last.
     pub(crate) fn sequence_finished(&mut self, sequence: &Sequence, now: Duration) {
-        self.usage.cached_tokens = self.usage.cached_tokens.max(sequence.cached.unwrap_or(0) as u64);
+        // Later ones take over what the first computed, which is no saving of the caller's.
+        let cached = sequence.cached.unwrap_or(0) as u64;
+        let first = *self.first_cached.get_or_insert(cached);
+        self.usage.cached_tokens = first.min(self.usage.prompt_tokens);
         self.unfinished -= 1;
         if self.unfinished > 0 {
             return;

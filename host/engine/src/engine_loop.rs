@@ -31,6 +31,8 @@ use crate::{
 
 /// How often a loop that has only slow readers looks whether they caught up.
 const SLOW_READER_POLL: Duration = Duration::from_millis(2);
+/// Messages taken in between two steps at most.
+const MESSAGES_PER_STEP: usize = 256;
 /// How often calls that wait are looked at: whether their reader went away, whether their deadline passed. Those of the
 /// current batch are looked at in each step.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
@@ -53,6 +55,8 @@ pub(crate) struct EngineLoop {
     in_flight: Option<InFlight>,
     swept_at: Duration,
     observer: Observer,
+    /// What this step spent on the model so far.
+    model_time: Duration,
     /// The last step found nothing it could compute.
     stalled: bool,
 }
@@ -86,6 +90,7 @@ impl EngineLoop {
             in_flight: None,
             swept_at: Duration::ZERO,
             observer: Observer::new(metrics),
+            model_time: Duration::ZERO,
             stalled: false,
         }
     }
@@ -93,19 +98,24 @@ impl EngineLoop {
     /// Serves until every handle is gone.
     pub(crate) fn run(mut self) {
         while self.take_messages() {
-            self.supervised_step();
+            self.supervised(Self::step);
         }
         self.shut_down();
     }
 
+    /// Tells all calls, also those whose reader has not read what came before.
     fn shut_down(&mut self) {
-        self.fail_all(&Error::unavailable("the engine was shut down"));
+        let error = Error::unavailable("the engine was shut down");
+        self.fail_all(&error);
+        for state in self.calls.values_mut().filter(|state| state.output.is_holding()) {
+            state.output.cut_off(CallEvent::Failed(error.clone()));
+        }
     }
 
-    /// A step whose failure takes nothing else down: what was under way is answered, and the engine starts afresh. KV
+    /// Something whose failure takes nothing else down: what was under way is answered, and the engine starts afresh. KV
     /// memory and cache may be half written, so nothing of them is kept.
-    fn supervised_step(&mut self) {
-        let reason = match catch_unwind(AssertUnwindSafe(|| self.step())) {
+    fn supervised(&mut self, act: impl FnOnce(&mut Self) -> Result<(), ModelError>) {
+        let reason = match catch_unwind(AssertUnwindSafe(|| act(self))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "an internal error, which is on the host's standard error".to_owned(),
@@ -121,7 +131,9 @@ impl EngineLoop {
 
     /// Takes in what has arrived, and waits if there is nothing else to do. Returns whether to go on.
     fn take_messages(&mut self) -> bool {
-        loop {
+        // A burst is taken in over several steps, and what exceeds the limit stays in the inbox, which then refuses more.
+        let room = self.limits.queued_max.saturating_sub(self.calls.len()).min(MESSAGES_PER_STEP);
+        for _ in 0..room {
             let busy = self.in_flight.is_some() || (!self.stalled && self.calls.len() > self.paused.len());
             let received = if busy {
                 self.inbox.try_recv()
@@ -134,11 +146,15 @@ impl EngineLoop {
                 })
             };
             match received {
-                Ok(message) => self.take(message),
+                Ok(message) => self.supervised(|engine| {
+                    engine.take(message);
+                    Ok(())
+                }),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
+        true
     }
 
     fn take(&mut self, message: Message) {
@@ -161,6 +177,7 @@ impl EngineLoop {
         if refused {
             state.end(CallEvent::Failed(no_room_to_publish(&state, self.context_length)), now);
             self.observer.metrics.failed_calls.inc();
+            self.scheduler.close_unused(account);
             self.calls.insert(key, state);
             return;
         }
@@ -177,11 +194,13 @@ impl EngineLoop {
                 }
             }
         }
+        self.scheduler.close_unused(account);
         self.calls.insert(key, state);
     }
 
     fn step(&mut self) -> Result<(), ModelError> {
         let now = self.clock.monotonic();
+        self.model_time = Duration::ZERO;
         self.sweep(now);
         let plan = self.scheduler.plan(now, &self.paused);
         self.observer.planned(
@@ -197,14 +216,14 @@ impl EngineLoop {
         self.stalled = !launched;
         if launched {
             self.scheduler.fill(&plan, &mut self.batch);
-            self.runner.forward(&self.batch)?;
+            self.with_model(|runner, batch| runner.forward(batch))?;
             for sequence in self.scheduler.publish_prompts(&plan, now) {
                 self.end_sequence(sequence, None, now);
             }
         }
         if let Some(before) = self.in_flight.take() {
             self.stalled = false;
-            let results = self.runner.wait_sampled()?;
+            let results = self.with_model(|runner, _| runner.wait_sampled())?;
             self.commit(before, results);
         }
         if launched {
@@ -213,10 +232,22 @@ impl EngineLoop {
         if !self.runner.runs_ahead()
             && let Some(step) = self.in_flight.take()
         {
-            let results = self.runner.wait_sampled()?;
+            let results = self.with_model(|runner, _| runner.wait_sampled())?;
             self.commit(step, results);
         }
+        if launched {
+            let host_time = (self.clock.monotonic() - now).saturating_sub(self.model_time);
+            self.observer.metrics.host_time.observe(host_time.as_secs_f64());
+        }
         Ok(())
+    }
+
+    /// Calls the model, and counts the time as its own.
+    fn with_model<T>(&mut self, call: impl FnOnce(&mut dyn ModelRunner, &Batch) -> T) -> T {
+        let start = self.clock.monotonic();
+        let result = call(&mut *self.runner, &self.batch);
+        self.model_time += self.clock.monotonic() - start;
+        result
     }
 
     /// Delivers what is held, pauses calls whose reader lags behind, and drops those whose reader went away or whose
@@ -310,7 +341,7 @@ impl EngineLoop {
             }
         }
         if !requests.is_empty() {
-            self.runner.sample(&requests)?;
+            self.with_model(|runner, _| runner.sample(&requests))?;
             self.in_flight = Some(InFlight { rows });
         }
         Ok(())
@@ -385,7 +416,13 @@ impl EngineLoop {
         match (outcome, &sequence.goal) {
             (Some(outcome), _) => state.finish(outcome, now),
             (None, Goal::Publish) => state.finish(Outcome::default(), now),
-            (None, _) => state.sequence_finished(&sequence, now),
+            (None, _) => {
+                state.sequence_finished(&sequence, now);
+                if let Some(next) = state.next_sequence(sequence.account, sequence.call) {
+                    let id = self.scheduler.add(next, now);
+                    state.sequences.push(id);
+                }
+            }
         }
         if state.ended {
             self.observer.metrics.finished_calls.inc();
@@ -417,7 +454,7 @@ impl EngineLoop {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
-        self.supervised_step();
+        self.supervised(Self::step);
         self.sweep(self.clock.monotonic());
         self.scheduler.check();
     }
@@ -436,7 +473,5 @@ impl EngineLoop {
             self.take(message);
         }
         self.shut_down();
-        self.stalled = true; // All calls are looked at then.
-        self.sweep(self.clock.monotonic());
     }
 }

@@ -17,7 +17,6 @@ use sglhost_core::{
 };
 use sglhost_model::{ModelInfo, ModelRunner};
 use sglhost_text::{Roles, Tokenizer};
-use tokio::sync::mpsc;
 
 use crate::{
     Call, Engine, EngineMetrics, Model, Request, Work,
@@ -131,7 +130,7 @@ impl Engine for EngineHandle {
         let model = &self.models[request.model];
         let job = engine
             .check(&request.prompt, request.work, &model.tokenizer, || self.seeds.fetch_add(1, Ordering::Relaxed))?;
-        let (sender, events) = mpsc::channel(self.limits.deltas_buffered_max);
+        let (output, events) = Output::new(self.limits.deltas_buffered_max);
         let accepted = Accepted {
             namespace: match job {
                 Job::Publish => Namespace::published(engine.name.clone()),
@@ -143,7 +142,7 @@ impl Engine for EngineHandle {
             deadline: request.deadline,
             prompt: request.prompt.to_vec(),
             job,
-            output: Output::new(sender),
+            output,
         };
         let inbox = engine.inbox.as_ref().expect("the inbox is there until the handle is dropped");
         match inbox.try_send(Message::Call(Box::new(accepted))) {

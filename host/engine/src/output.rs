@@ -29,8 +29,10 @@ pub(crate) enum Reader {
 }
 
 impl Output {
-    pub(crate) fn new(sender: mpsc::Sender<CallEvent>) -> Self {
-        Self { sender, held: VecDeque::new(), held_since: None }
+    /// The two ends of a call whose reader may lag `buffered` events behind; there is room for its terminal event too.
+    pub(crate) fn new(buffered: usize) -> (Self, mpsc::Receiver<CallEvent>) {
+        let (sender, receiver) = mpsc::channel(buffered + 1);
+        (Self { sender, held: VecDeque::new(), held_since: None }, receiver)
     }
 
     /// Sends `event` after all that is held.
@@ -42,17 +44,30 @@ impl Output {
     /// Sends what is held, as far as the reader has room.
     pub(crate) fn flush(&mut self, now: Duration, patience: Duration) -> Reader {
         while let Some(event) = self.held.pop_front() {
-            match self.sender.try_send(event) {
-                Ok(()) => self.held_since = None,
+            // The channel's last place is kept for the terminal event.
+            let full = matches!(event, CallEvent::Delta(_)) && self.sender.capacity() <= 1;
+            match if full { Err(TrySendError::Full(event)) } else { self.sender.try_send(event) } {
+                Ok(()) => {}
                 Err(TrySendError::Closed(_)) => return Reader::Gone,
                 Err(TrySendError::Full(event)) => {
+                    if self.sender.is_closed() {
+                        return Reader::Gone;
+                    }
                     self.held.push_front(event);
                     let since = *self.held_since.get_or_insert(now);
                     return if now.saturating_sub(since) > patience { Reader::Gone } else { Reader::Slow };
                 }
             }
         }
+        self.held_since = None;
         if self.sender.is_closed() { Reader::Gone } else { Reader::Ready }
+    }
+
+    /// Ends the call at once: what is held is dropped for `event`. Nothing is sent after it.
+    pub(crate) fn cut_off(&mut self, event: CallEvent) {
+        self.held.clear();
+        // There is a place for it, unless the reader is gone or had its terminal event.
+        let _ = self.sender.try_send(event);
     }
 
     /// Whether something is held.

@@ -4,8 +4,8 @@
 //! that comes back after a pause is lifted to the least served one, less a small credit, so that idling earns nothing
 //! and a newcomer is served at once.
 //! *Within a tenant*: higher priority first, then the run that was served least, all its calls counted together
-//! (Autellix, 2025), in levels that double so that equals do not take turns, then the older run. A run that has waited
-//! too long comes first whatever it attained.
+//! (Autellix, 2025), in levels that double so that equals do not take turns, then the older run. A run of the tenant
+//! that has waited too long comes first whatever it attained.
 //! *Within a run*: calls in the order in which they came, those first that were retracted; among the first few, the one with
 //! the longest cached prefix (SGLang).
 //!
@@ -38,7 +38,8 @@ const CREDIT: u64 = 4096;
 const FIRST_LEVEL: u64 = 256;
 /// A run that waited this long is served next, and so is a running prefill.
 pub(crate) const STARVED_AFTER: Duration = Duration::from_secs(10);
-/// A sequence is not retracted for another of its tenant before it computed this many tokens.
+/// A sequence that waited too long, or whose memory would be taken, is not retracted for another of its tenant before it
+/// computed this many tokens.
 const QUANTUM: usize = 64;
 /// Paths of one run that are kept from early eviction.
 const LEASES_OF_RUN_MAX: usize = 16;
@@ -52,6 +53,8 @@ type Rank = (Reverse<i32>, u32, u64, Account);
 struct Tenant {
     /// Tokens it was served, weighted; never falls.
     service: u64,
+    /// Its accounts.
+    runs: usize,
     /// Its sequences, waiting or running.
     sequences: usize,
     running: usize,
@@ -87,6 +90,8 @@ pub(crate) struct Queue {
     runs: SlotMap<Account, Run>,
     runs_by_id: HashMap<(TenantId, RunId), Account>,
     arrivals: u64,
+    /// What the last tenant that had work was served: a newcomer to an idle engine starts there too.
+    floor: u64,
     waiting: usize,
     /// Leases of runs that ended, for the cache to end.
     ended_leases: Vec<Lease>,
@@ -100,6 +105,8 @@ pub(crate) struct Holding {
     pub(crate) slots: usize,
     /// Tokens it computed since it was admitted.
     pub(crate) computed: usize,
+    /// It was let in because it had waited too long.
+    pub(crate) rescued: bool,
 }
 
 impl Queue {
@@ -111,6 +118,7 @@ impl Queue {
             runs: SlotMap::with_key(),
             runs_by_id: HashMap::new(),
             arrivals: 0,
+            floor: 0,
             waiting: 0,
             ended_leases: Vec::new(),
         }
@@ -141,6 +149,7 @@ impl Queue {
             None => self.open_tenant(owner),
         };
         self.arrivals += 1;
+        self.tenants[tenant].runs += 1;
         let account = self.runs.insert(Run {
             tenant,
             id: id.clone(),
@@ -161,17 +170,17 @@ impl Queue {
 
     fn open_tenant(&mut self, id: TenantId) -> TenantKey {
         if self.tenants.len() >= IDLE_ACCOUNTS_MAX {
-            let idle = |tenant: &Tenant| tenant.sequences == 0;
             // The one that was served least would be lifted anyway.
-            let least = self.tenants_by_id.iter().filter(|(_, key)| idle(&self.tenants[**key]));
-            let least = least.min_by_key(|(_, key)| self.tenants[**key].service).map(|(id, key)| (id.clone(), *key));
-            if let Some((id, key)) = least.filter(|(_, key)| self.runs.values().all(|run| run.tenant != *key)) {
+            let idle = self.tenants_by_id.iter().filter(|(_, key)| self.tenants[**key].runs == 0);
+            let least = idle.min_by_key(|(_, key)| self.tenants[**key].service).map(|(id, key)| (id.clone(), *key));
+            if let Some((id, key)) = least {
                 self.tenants_by_id.remove(&id);
                 self.tenants.remove(key);
             }
         }
         let key = self.tenants.insert(Tenant {
             service: 0,
+            runs: 0,
             sequences: 0,
             running: 0,
             slots: 0,
@@ -210,10 +219,19 @@ impl Queue {
 
     fn close(&mut self, account: Account) {
         let Some(run) = self.runs.remove(account) else { return };
+        self.tenants[run.tenant].runs -= 1;
         if let Some(id) = run.id {
             self.runs_by_id.remove(&id);
         }
         self.ended_leases.extend(run.leases);
+    }
+
+    /// Closes the account of a call that needs no sequence, unless it is a run's.
+    pub(crate) fn close_unused(&mut self, account: Account) {
+        let run = &self.runs[account];
+        if run.sequences == 0 && run.id.is_none() {
+            self.close(account);
+        }
     }
 
     /// Leases that ended since the last call.
@@ -245,7 +263,7 @@ impl Queue {
         let key = self.runs[account].tenant;
         if self.tenants[key].sequences == 0 {
             let active = self.tenants.values().filter(|tenant| tenant.sequences > 0);
-            let least = active.map(|tenant| tenant.service).min().unwrap_or(0);
+            let least = active.map(|tenant| tenant.service).min().unwrap_or(self.floor);
             let tenant = &mut self.tenants[key];
             tenant.service = tenant.service.max(least.saturating_sub(CREDIT));
         }
@@ -257,7 +275,11 @@ impl Queue {
         let run = &mut self.runs[account];
         run.sequences -= 1;
         let (tenant, over) = (run.tenant, run.sequences == 0 && run.id.is_none());
-        self.tenants[tenant].sequences -= 1;
+        let tenant = &mut self.tenants[tenant];
+        tenant.sequences -= 1;
+        if tenant.sequences == 0 {
+            self.floor = self.floor.max(tenant.service);
+        }
         if over {
             self.close(account);
         }
@@ -383,33 +405,36 @@ impl Queue {
     /// Orders running sequences when memory has run out: the greatest gives way.
     pub(crate) fn burden(&self, account: Account) -> impl Ord + use<> {
         let run = &self.runs[account];
-        let over_share = self.tenants[run.tenant].running > self.share();
-        (over_share, self.rank(account))
+        let tenant = &self.tenants[run.tenant];
+        (tenant.slots > self.share(), tenant.service, self.rank(account))
     }
 
-    /// Running sequences of a tenant, were all that have work equal.
+    /// Slots of a tenant, were all that have work equal.
     fn share(&self) -> usize {
         let active = || self.tenants.values().filter(|tenant| tenant.sequences > 0);
-        active().map(|tenant| tenant.running).sum::<usize>().div_ceil(active().count().max(1))
+        active().map(|tenant| tenant.slots).sum::<usize>().div_ceil(active().count().max(1))
     }
 
-    /// Whether `waiting` is so much less served than `running` that it takes its place.
-    pub(crate) fn outranks(&self, waiting: Holding, running: Holding) -> bool {
+    /// Whether `waiting` is so much less served than `running` that it takes its place; or only its memory, if that is
+    /// what is scarce.
+    pub(crate) fn outranks(&self, waiting: Holding, running: Holding, memory_is_scarce: bool) -> bool {
         let (newcomer, holder) = (&self.runs[waiting.account], &self.runs[running.account]);
-        if self.policy == SchedulePolicy::FirstComeFirstServed || waiting.account == running.account {
+        let protected = running.rescued && running.computed < QUANTUM;
+        if self.policy == SchedulePolicy::FirstComeFirstServed || waiting.account == running.account || protected {
             return false;
         }
         if newcomer.tenant != holder.tenant {
             let (poor, rich) = (&self.tenants[newcomer.tenant], &self.tenants[holder.tenant]);
             let switching = (running.slots as u64).min(CREDIT / 2);
-            let has_more = rich.running > poor.running + 1 || rich.slots > poor.slots + waiting.slots;
+            let has_more =
+                poor.running == 0 || rich.running > poor.running + 1 || rich.slots > poor.slots + waiting.slots;
             return has_more && poor.service + switching <= rich.service;
         }
         if newcomer.priority != holder.priority {
             return newcomer.priority > holder.priority;
         }
-        // What was computed may have to be computed again: the gap pays for it.
-        running.computed >= QUANTUM
+        // Where memory is scarce, what was computed will have to be computed again: the gap pays for it.
+        (running.computed >= QUANTUM || !memory_is_scarce)
             && self.level(waiting.account) < self.level(running.account)
             && holder.attained >= newcomer.attained + running.slots as u64
     }

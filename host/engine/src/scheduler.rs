@@ -50,12 +50,13 @@ pub(crate) struct Scheduler {
     cache: RadixCache,
     queue: Queue,
     sequences: SlotMap<SequenceId, Sequence>,
+    arrivals: u64,
     /// In the order of admission.
     running: Vec<SequenceId>,
     /// Those of them whose prompt others may wait for.
     prefilling: Vec<SequenceId>,
-    /// Who waits for the prefill of whom.
-    followers: HashMap<SequenceId, Vec<SequenceId>>,
+    /// Who waits for the prefill of whom, and up to which token. Some may be gone meanwhile.
+    followers: HashMap<SequenceId, Vec<(SequenceId, usize)>>,
     /// Sequences that wait for their reader or for a token that is still being sampled.
     parked: Vec<SequenceId>,
     reserve: Reserve,
@@ -97,8 +98,9 @@ impl Reserve {
     const START: f64 = 0.5;
     const LEAST: f64 = 0.1;
 
-    fn slots(self, sequence: &Sequence) -> usize {
-        (sequence.tokens_to_sample().min(RESERVED_OUTPUT_MAX) as f64 * self.0) as usize
+    /// Of so many tokens that may yet be sampled.
+    fn slots(self, tokens: usize) -> usize {
+        (tokens.min(RESERVED_OUTPUT_MAX) as f64 * self.0) as usize
     }
 
     fn step(&mut self) {
@@ -136,6 +138,7 @@ impl Scheduler {
             context_length,
             cache: RadixCache::new(kv_slots, page_tokens),
             sequences: SlotMap::with_key(),
+            arrivals: 0,
             running: Vec::new(),
             prefilling: Vec::new(),
             followers: HashMap::new(),
@@ -161,6 +164,8 @@ impl Scheduler {
     /// Queues a new sequence.
     pub(crate) fn add(&mut self, mut sequence: Sequence, now: Duration) -> SequenceId {
         sequence.progress_at = now;
+        self.arrivals += 1;
+        sequence.arrival = self.arrivals;
         let account = sequence.account;
         let id = self.sequences.insert(sequence);
         self.queue.opened(account);
@@ -178,6 +183,11 @@ impl Scheduler {
         let publishing: usize = publishing.map(|sequence| sequence.tokens.len()).sum();
         let needed = self.cache.missing(0, self.context_length) + self.cache.missing(0, tokens) + publishing;
         self.cache.published() + needed <= self.cache.size()
+    }
+
+    /// Notes that a call needs no sequence after all.
+    pub(crate) fn close_unused(&mut self, account: Account) {
+        self.queue.close_unused(account);
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -212,11 +222,8 @@ impl Scheduler {
             Standing::Running => self.stop(id, now, Keep::Run),
             Standing::Ready => self.queue.remove(sequence.account, id),
             Standing::Parked => self.parked.retain(|&parked| parked != id),
-            Standing::Following(leader) => {
-                if let Some(followers) = self.followers.get_mut(&leader) {
-                    followers.retain(|&follower| follower != id);
-                }
-            }
+            // Its leader finds out: looking for it among the others would take long where there are many.
+            Standing::Following(_) => {}
         }
         self.forget(id)
     }
@@ -267,9 +274,22 @@ impl Scheduler {
     /// Lets those go on that waited for the prefill of `id`.
     fn lead_no_more(&mut self, id: SequenceId, now: Duration) {
         self.prefilling.retain(|&prefilling| prefilling != id);
+        self.release_followers(id, usize::MAX, now);
+    }
+
+    /// Lets those go on that waited for tokens of `leader` before `computed`.
+    fn release_followers(&mut self, leader: SequenceId, computed: usize, now: Duration) {
+        let Some(followers) = self.followers.remove(&leader) else { return };
+        let (ready, still): (Vec<_>, Vec<_>) = followers.into_iter().partition(|&(_, shared)| shared <= computed);
+        if !still.is_empty() {
+            self.followers.insert(leader, still);
+        }
         // From the last, as each is put first.
-        for follower in self.followers.remove(&id).unwrap_or_default().into_iter().rev() {
-            self.make_ready(follower, true, now);
+        for (follower, _) in ready.into_iter().rev() {
+            let standing = self.sequences.get(follower).map(|sequence| sequence.standing);
+            if standing == Some(Standing::Following(leader)) {
+                self.make_ready(follower, true, now);
+            }
         }
     }
 
@@ -336,14 +356,23 @@ impl Scheduler {
     /// Retracts running sequences for the next waiting one if that was served much less.
     fn preempt(&mut self, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
         let Some(id) = self.next_candidate(paused, now) else { return };
-        let needed = self.needed(id);
-        let waiting = Holding { account: self.sequences[id].account, slots: needed, computed: 0 };
-        while !self.fits(needed) {
+        loop {
+            let needed = self.needed(id);
+            if self.fits(needed) {
+                return;
+            }
+            let account = self.sequences[id].account;
+            let waiting = Holding { account, slots: needed, computed: 0, rescued: false };
+            let memory_is_scarce = needed + self.committed() > self.cache.available();
             let gives_way = |id: &SequenceId| {
                 let sequence = &self.sequences[*id];
-                let (account, computed) = (sequence.account, sequence.computed_since_admission);
-                paused.contains(&sequence.call)
-                    || self.queue.outranks(waiting, Holding { account, slots: sequence.slots.len(), computed })
+                let running = Holding {
+                    account: sequence.account,
+                    slots: sequence.slots.len(),
+                    computed: sequence.computed_since_admission,
+                    rescued: sequence.rescued,
+                };
+                paused.contains(&sequence.call) || self.queue.outranks(waiting, running, memory_is_scarce)
             };
             let victims = || self.running.iter().copied().filter(gives_way);
             let gained: usize = victims().map(|id| self.sequences[id].slots.len()).sum();
@@ -359,7 +388,7 @@ impl Scheduler {
     fn needed(&self, id: SequenceId) -> usize {
         let sequence = &self.sequences[id];
         let matched = self.cache.matched(&sequence.namespace, sequence.reusable());
-        self.cache.missing(matched.tokens, sequence.tokens.len()) + matched.evictable + self.reserve.slots(sequence)
+        self.cache.missing(matched.tokens, sequence.tokens.len()) + matched.evictable + self.reserved(sequence)
     }
 
     /// Whether there is a seat and memory for a waiting sequence that needs so much.
@@ -372,17 +401,21 @@ impl Scheduler {
     fn committed(&self) -> usize {
         let running = self.running.iter().map(|&id| &self.sequences[id]);
         running
-            .map(|sequence| {
-                self.cache.missing(sequence.slots.len(), sequence.tokens.len()) + self.reserve.slots(sequence)
-            })
+            .map(|sequence| self.cache.missing(sequence.slots.len(), sequence.tokens.len()) + self.reserved(sequence))
             .sum()
+    }
+
+    /// Slots that a sequence is expected to need for its output.
+    fn reserved(&self, sequence: &Sequence) -> usize {
+        let room = self.context_length.saturating_sub(sequence.tokens.len());
+        self.reserve.slots(sequence.tokens_to_sample().min(room))
     }
 
     /// The greatest gives way when memory has run out: one whose reader is slow, then as the queue orders runs, then
     /// the youngest.
     fn burden(&self, id: SequenceId, paused: &BTreeSet<CallKey>) -> impl Ord + use<> {
         let sequence = &self.sequences[id];
-        (paused.contains(&sequence.call), self.queue.burden(sequence.account), id)
+        (paused.contains(&sequence.call), self.queue.burden(sequence.account), sequence.arrival)
     }
 
     /// Plans a token for each running sequence that decodes; returns how many.
@@ -536,10 +569,10 @@ impl Scheduler {
             if paused.contains(&self.sequences[id].call) {
                 self.queue.remove(account, id);
                 self.park(id);
-            } else if let Some(leader) = self.leader(id, matched(&id)) {
+            } else if let Some((leader, shared)) = self.leader(id, matched(&id)) {
                 self.queue.remove(account, id);
                 self.sequences[id].standing = Standing::Following(leader);
-                self.followers.entry(leader).or_default().push(id);
+                self.followers.entry(leader).or_default().push((id, shared));
             } else {
                 return Some(id);
             }
@@ -547,16 +580,17 @@ impl Scheduler {
         None
     }
 
-    /// A running prefill that is about to compute a prefix which `id` would otherwise compute again.
-    fn leader(&self, id: SequenceId, matched: usize) -> Option<SequenceId> {
+    /// A running prefill that is about to compute a prefix which `id` would otherwise compute again, and its length.
+    fn leader(&self, id: SequenceId, matched: usize) -> Option<(SequenceId, usize)> {
         let sequence = &self.sequences[id];
-        self.prefilling.iter().copied().find(|&other| {
-            let other = &self.sequences[other];
-            other.namespace == sequence.namespace && {
-                let theirs = &other.tokens;
-                let shared = sequence.reusable().iter().zip(theirs).take_while(|(a, b)| a == b).count();
-                self.cache.whole_pages(shared) >= matched + SHARED_PREFILL_MIN_TOKENS
+        self.prefilling.iter().find_map(|&leader| {
+            let other = &self.sequences[leader];
+            if other.namespace != sequence.namespace {
+                return None;
             }
+            let shared = sequence.reusable().iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();
+            let shared = self.cache.whole_pages(shared);
+            (shared >= matched + SHARED_PREFILL_MIN_TOKENS).then_some((leader, shared))
         })
     }
 
@@ -594,6 +628,7 @@ impl Scheduler {
         sequence.lock = Some(lock);
         sequence.computed = cached;
         sequence.computed_since_admission = 0;
+        sequence.rescued = now.saturating_sub(sequence.progress_at) > STARVED_AFTER;
         sequence.charged = sequence.charged.max(cached);
         sequence.standing = Standing::Running;
         if sequence.cached.is_none() {
@@ -633,22 +668,27 @@ impl Scheduler {
         }
     }
 
-    /// Remembers the prompts whose last chunk was launched, so that others can take them over: whatever they launch
-    /// comes later. Returns the sequences that this completes.
+    /// Remembers the prompts whose last chunk was launched, and parts of those that others wait for, so that they can be
+    /// taken over: whatever takes them over is launched later. Returns the sequences that this completes.
     pub(crate) fn publish_prompts(&mut self, plan: &Plan, now: Duration) -> Vec<Sequence> {
         let mut published = Vec::new();
         for chunk in plan.chunks.iter().filter(|chunk| chunk.prefill) {
             let sequence = &mut self.sequences[chunk.sequence];
-            if chunk.tokens.end != sequence.tokens.len() {
+            let whole = chunk.tokens.end == sequence.tokens.len();
+            if !whole && !self.followers.contains_key(&chunk.sequence) {
                 continue;
             }
-            if matches!(sequence.goal, Goal::Publish) {
+            if whole && matches!(sequence.goal, Goal::Publish) {
                 self.stop(chunk.sequence, now, Keep::Everybody);
                 published.extend(self.forget(chunk.sequence));
             } else {
                 let lock = sequence.lock.as_mut().expect("a running sequence holds a lock");
                 self.cache.insert(lock, &sequence.tokens[..sequence.computed], &mut sequence.slots);
-                self.lead_no_more(chunk.sequence, now);
+                if whole {
+                    self.lead_no_more(chunk.sequence, now);
+                } else {
+                    self.release_followers(chunk.sequence, chunk.tokens.end, now);
+                }
             }
         }
         published
@@ -665,13 +705,18 @@ impl Scheduler {
         let (free, evictable, locked) = (self.cache.free(), self.cache.evictable(), self.cache.locked());
         assert_eq!(free + evictable + locked, self.cache.size());
         self.queue.check();
-        let followers: usize = self.followers.values().map(Vec::len).sum();
+        let followers = self.followers.iter().flat_map(|(leader, all)| all.iter().map(move |(id, _)| (leader, id)));
+        let followers = followers
+            .filter(|(leader, id)| {
+                self.sequences.get(**id).is_some_and(|sequence| sequence.standing == Standing::Following(**leader))
+            })
+            .count();
         let standing = |wanted: fn(&Standing) -> bool| self.sequences.values().filter(|s| wanted(&s.standing)).count();
         assert_eq!(standing(|s| matches!(s, Standing::Running)), self.running.len(), "running sequences");
         assert_eq!(standing(|s| matches!(s, Standing::Following(_))), followers, "followers");
         assert_eq!(standing(|s| matches!(s, Standing::Parked)), self.parked.len(), "parked sequences");
         assert_eq!(standing(|s| matches!(s, Standing::Ready)), self.queue.ready(), "ready sequences");
-        for leader in self.followers.keys().filter(|leader| !self.followers[*leader].is_empty()) {
+        for leader in self.followers.keys() {
             assert!(self.prefilling.contains(leader), "followers wait for a running prefill");
         }
     }

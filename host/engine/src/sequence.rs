@@ -13,7 +13,8 @@ new_key_type! {
     pub(crate) struct SequenceId;
 }
 
-/// A sequence of tokens under computation. A `generate` is one sequence, a `select` one a choice.
+/// A sequence of tokens under computation. A `generate` is one sequence, a `select` one for each path of
+/// its trie.
 #[derive(Debug)]
 pub(crate) struct Sequence {
     pub(crate) call: CallKey,
@@ -39,6 +40,10 @@ pub(crate) struct Sequence {
     pub(crate) computed_since_admission: usize,
     /// Which row of the last launched sampling gives its next token, if that is not known yet.
     pub(crate) sampled_row: Option<u32>,
+    /// Increases with arrival.
+    pub(crate) arrival: u64,
+    /// It was let in because it had waited too long.
+    pub(crate) rescued: bool,
     /// Rows of it that are being sampled or scored.
     pub(crate) rows_in_flight: usize,
     /// When it was queued, or a token of it was last computed.
@@ -89,6 +94,8 @@ impl Sequence {
             charged: 0,
             computed_since_admission: 0,
             sampled_row: None,
+            arrival: 0,
+            rescued: false,
             rows_in_flight: 0,
             progress_at: Duration::ZERO,
             standing: Standing::Ready,

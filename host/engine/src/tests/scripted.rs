@@ -335,7 +335,7 @@ impl Bench {
     }
 
     pub(super) fn call_by(&self, caller: &Caller, prompt: &[TokenId], job: Job) -> mpsc::Receiver<CallEvent> {
-        let (sender, receiver) = mpsc::channel(caller.buffered);
+        let (output, receiver) = Output::new(caller.buffered);
         let model: Arc<str> = Arc::from("scripted");
         let namespace = match job {
             Job::Publish => Namespace::published(model),
@@ -349,7 +349,7 @@ impl Bench {
             namespace,
             prompt: prompt.to_vec(),
             job,
-            output: Output::new(sender),
+            output,
         };
         self.inbox.send(Message::Call(Box::new(accepted))).unwrap();
         receiver

@@ -53,8 +53,6 @@ struct Live {
     /// The chance that it goes away in a step.
     fickleness: f64,
     deadline: Option<Duration>,
-    /// It has had its terminal event.
-    told: bool,
     /// Whose next call waits for this one: index into `programs`, and its prompt.
     program: usize,
     prompt: Vec<TokenId>,
@@ -139,17 +137,10 @@ impl World {
         if self.random.random_bool(0.1) {
             self.bench.engine.shut_down_for_test();
             self.failures += 1;
-            for _ in 0..PATIENCE {
-                let mut left = 0;
-                for index in 0..self.live.len() {
-                    left += usize::from(!self.live[index].told && self.read_one(index).is_none());
-                }
-                if left == 0 {
-                    return;
-                }
-                self.bench.engine.shut_down_for_test();
+            for index in 0..self.live.len() {
+                assert!(self.read_one(index).is_some(), "a call is not told of the shutdown");
             }
-            panic!("calls are not told of the shutdown");
+            return;
         }
         // Everybody who is left reads; nothing new comes.
         for live in &mut self.live {
@@ -293,7 +284,7 @@ impl World {
         let diligence = if slow { self.random.random_range(0.02..0.5) } else { 1.0 };
         let fickleness = if self.random.random_bool(0.1) { 0.05 } else { 0.0 };
         let (text, deadline) = (String::new(), None);
-        self.live.push(Live { events, expected, text, diligence, fickleness, deadline, told: false, program, prompt });
+        self.live.push(Live { events, expected, text, diligence, fickleness, deadline, program, prompt });
     }
 
     /// Readers read, or go away; programs whose calls have ended go on.
@@ -332,11 +323,9 @@ impl World {
                 Ok(CallEvent::Finished(outcome)) => {
                     assert!(live.events.try_recv().is_err(), "the terminal event is the last");
                     check(live, &outcome);
-                    live.told = true;
                     return Some(Some([&live.prompt[..], &outcome.tokens[..outcome.kept_tokens]].concat()));
                 }
                 Ok(CallEvent::Failed(error)) => {
-                    live.told = true;
                     match error.code {
                         ErrorCode::Unavailable => assert!(self.failures > 0, "{error}"),
                         ErrorCode::DeadlineExceeded => {
