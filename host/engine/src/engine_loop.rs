@@ -33,8 +33,8 @@ use crate::{
 const SLOW_READER_POLL: Duration = Duration::from_millis(2);
 /// Messages taken in between two steps at most.
 const MESSAGES_PER_STEP: usize = 256;
-/// How often calls that wait are looked at: whether their reader went away, whether their deadline passed. Those of the
-/// current batch are looked at in each step.
+/// How often all calls are looked at: whether their reader went away, whether their deadline passed. Those that ended, and
+/// those whose reader did not take what it was sent, are looked at in the next step.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Everything the engine's thread owns.
@@ -49,6 +49,8 @@ pub(crate) struct EngineLoop {
     calls: BTreeMap<CallKey, CallState>,
     /// Calls whose reader is slow.
     paused: BTreeSet<CallKey>,
+    /// Calls to look at in the next step.
+    attention: Vec<CallKey>,
     next_call: CallKey,
     batch: Batch,
     /// The step whose sampling was launched and not committed.
@@ -85,6 +87,7 @@ impl EngineLoop {
             inbox,
             calls: BTreeMap::new(),
             paused: BTreeSet::new(),
+            attention: Vec::new(),
             next_call: 0,
             batch: Batch::default(),
             in_flight: None,
@@ -154,6 +157,9 @@ impl EngineLoop {
                 Err(TryRecvError::Disconnected) => return false,
             }
         }
+        if room == 0 && self.stalled {
+            std::thread::sleep(SLOW_READER_POLL);
+        }
         true
     }
 
@@ -178,6 +184,7 @@ impl EngineLoop {
             state.end(CallEvent::Failed(no_room_to_publish(&state, self.context_length)), now);
             self.observer.metrics.failed_calls.inc();
             self.scheduler.close_unused(account);
+            self.attention.push(key);
             self.calls.insert(key, state);
             return;
         }
@@ -194,7 +201,10 @@ impl EngineLoop {
                 }
             }
         }
-        self.scheduler.close_unused(account);
+        if state.ended {
+            self.scheduler.close_unused(account);
+            self.attention.push(key);
+        }
         self.calls.insert(key, state);
     }
 
@@ -253,17 +263,13 @@ impl EngineLoop {
     /// Delivers what is held, pauses calls whose reader lags behind, and drops those whose reader went away or whose
     /// deadline passed.
     fn sweep(&mut self, now: Duration) {
-        // A call that nothing was sent to since it was last looked at can wait a little.
-        let all = now >= self.swept_at + SWEEP_INTERVAL || self.stalled;
-        if !all && self.calls.len() > self.limits.running_max {
-            let active: Vec<CallKey> = self.scheduler.running_calls().chain(self.paused.iter().copied()).collect();
-            for key in active {
-                self.look_at(key, now);
-            }
-            return;
+        let mut keys = std::mem::take(&mut self.attention);
+        if now >= self.swept_at + SWEEP_INTERVAL || self.stalled {
+            self.swept_at = now;
+            keys = self.calls.keys().copied().collect();
+        } else {
+            keys.extend(&self.paused);
         }
-        self.swept_at = now;
-        let keys: Vec<CallKey> = self.calls.keys().copied().collect();
         for key in keys {
             self.look_at(key, now);
         }
@@ -349,6 +355,7 @@ impl EngineLoop {
 
     fn fail(&mut self, call: CallKey, error: Error, now: Duration) {
         let Some(state) = self.calls.get_mut(&call).filter(|state| !state.ended) else { return };
+        self.attention.push(call);
         state.end(CallEvent::Failed(error), now);
         self.observer.metrics.failed_calls.inc();
         self.scheduler.remove(&state.sequences, now);
@@ -377,7 +384,10 @@ impl EngineLoop {
                     let room = sequence.tokens.len() + 1 < self.context_length;
                     let progress = generation.push(result, room);
                     if !progress.delta.is_empty() {
-                        state.output.send(CallEvent::Delta(progress.delta), now);
+                        let reader = state.output.send(CallEvent::Delta(progress.delta), now);
+                        if reader != Reader::Ready {
+                            self.attention.push(sequence.call);
+                        }
                     }
                     let Some(ending) = progress.ending else {
                         sequence.tokens.push(token);
@@ -425,6 +435,7 @@ impl EngineLoop {
             }
         }
         if state.ended {
+            self.attention.push(sequence.call);
             self.observer.metrics.finished_calls.inc();
             self.observer.metrics.call_latency.observe((now - state.opened_at).as_secs_f64());
         }
@@ -432,8 +443,9 @@ impl EngineLoop {
 
     fn fail_all(&mut self, error: &Error) {
         let now = self.clock.monotonic();
-        for state in self.calls.values_mut().filter(|state| !state.ended) {
+        for (&key, state) in self.calls.iter_mut().filter(|(_, state)| !state.ended) {
             self.observer.metrics.failed_calls.inc();
+            self.attention.push(key);
             state.end(CallEvent::Failed(error.clone()), now);
         }
     }

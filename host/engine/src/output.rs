@@ -36,9 +36,9 @@ impl Output {
     }
 
     /// Sends `event` after all that is held.
-    pub(crate) fn send(&mut self, event: CallEvent, now: Duration) {
+    pub(crate) fn send(&mut self, event: CallEvent, now: Duration) -> Reader {
         self.held.push_back(event);
-        self.flush(now, Duration::MAX);
+        self.flush(now, Duration::MAX)
     }
 
     /// Sends what is held, as far as the reader has room.

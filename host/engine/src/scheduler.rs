@@ -203,11 +203,6 @@ impl Scheduler {
         &self.cache
     }
 
-    /// Calls with a sequence in the batch; some more than once.
-    pub(crate) fn running_calls(&self) -> impl Iterator<Item = CallKey> + '_ {
-        self.running.iter().map(|&id| self.sequences[id].call)
-    }
-
     /// Takes sequences out, those that are still there.
     pub(crate) fn remove(&mut self, ids: &[SequenceId], now: Duration) {
         for &id in ids {
