@@ -15,15 +15,14 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+from machine import ROOT, TARGET, commit, processor
+
 SOURCE = "llama-cpp-python==0.3.36"
 PROGRAMS = ("llama-bench", "llama-batched-bench")
 PROMPTS, GENERATED = (512, 128), 128
@@ -92,20 +91,6 @@ def measure_theirs(programs, model, threads):
     for line in json_lines([batched, *common, "-c", str(context), *together, "--output-format", "jsonl"]):
         rates[f"x{line['pl']}"] = line["speed_tg"]
     return rates
-
-
-def processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit():
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
-    return subprocess.run(describe, text=True, stdout=subprocess.PIPE).stdout.strip() or "unknown"
 
 
 def main():

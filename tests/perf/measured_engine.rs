@@ -20,14 +20,10 @@ const WARM_UP_TOKENS: (usize, u32) = (256, 16);
 pub(crate) struct MeasuredEngine {
     pub(crate) engine: Arc<EngineHandle>,
     pub(crate) clock: Arc<SystemClock>,
-    counters: Arc<Counters>,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    steps: AtomicU64,
-    tokens: AtomicU64,
-    microseconds: AtomicU64,
+    /// Microseconds that the engine spent in its model.
+    busy: Arc<AtomicU64>,
+    /// Steps and tokens that made it warm.
+    before: [u64; 2],
 }
 
 impl MeasuredEngine {
@@ -39,17 +35,17 @@ impl MeasuredEngine {
         let device = CpuDevice::new(CpuConfig { threads: flags.number("threads", config.threads), ..config });
         let options = OpenOptions { kv_slots: flags.number("kv-tokens", options.kv_slots), ..options };
         let opened = sglhost_model::open(&path, device, &options).unwrap();
-        let counters = Arc::new(Counters::default());
-        let runner = Box::new(CountingRunner { inner: opened.runner, counters: Arc::clone(&counters) });
+        let busy = Arc::new(AtomicU64::new(0));
+        let runner = Box::new(TimedRunner { inner: opened.runner, busy: Arc::clone(&busy) });
         let served = ServedModel { runner, tokenizer: opened.tokenizer, roles: opened.roles };
         let clock = Arc::new(SystemClock::default());
         let engine = Arc::new(EngineHandle::start(vec![served], EngineLimits::default(), clock.clone()).unwrap());
-        let measured = Self { engine, clock, counters };
+        let mut measured = Self { engine, clock, busy, before: [0, 0] };
         measured.warm_up().await;
         measured
     }
 
-    async fn warm_up(&self) {
+    async fn warm_up(&mut self) {
         let (prompt, output) = WARM_UP_TOKENS;
         // Letters, which every vocabulary has; for a tenant of their own, so that nobody finds them cached.
         let prompt: Vec<TokenId> = (0..prompt).map(|i| u32::try_from(i % 26 + 40).unwrap()).collect();
@@ -62,21 +58,19 @@ impl MeasuredEngine {
                 panic!("{error}");
             }
         }
-        for counter in [&self.counters.steps, &self.counters.tokens, &self.counters.microseconds] {
-            counter.store(0, Ordering::Relaxed);
-        }
+        self.busy.store(0, Ordering::Relaxed);
+        let metrics = self.engine.metrics().next().unwrap();
+        self.before = [metrics.steps.get(), metrics.computed_tokens.get()];
     }
 
     /// Forward passes, the tokens that went through them, the time that they and their sampling took, and what memory
     /// pressure did.
     pub(crate) fn counted(&self) -> Value {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { steps, tokens, microseconds } = &*self.counters;
         let metrics = self.engine.metrics().next().unwrap();
         json!({
-            "steps": read(steps),
-            "computed_tokens": read(tokens),
-            "busy_ms": Duration::from_micros(read(microseconds)).as_secs_f64() * 1e3,
+            "steps": metrics.steps.get() - self.before[0],
+            "computed_tokens": metrics.computed_tokens.get() - self.before[1],
+            "busy_ms": Duration::from_micros(self.busy.load(Ordering::Relaxed)).as_secs_f64() * 1e3,
             "evicted_tokens": metrics.evicted_tokens.get(),
             "retractions": metrics.retractions.get(),
         })
@@ -88,13 +82,13 @@ pub(crate) fn request(tenant: &TenantId, run: RunId, prompt: Arc<[TokenId]>, wor
     Request { model: 0, tenant: tenant.clone(), run, priority: 0, deadline: None, prompt, work }
 }
 
-/// A model that counts its steps, and the time that the engine spends in it.
-struct CountingRunner {
+/// A model that counts the time that the engine spends in it.
+struct TimedRunner {
     inner: Box<dyn ModelRunner>,
-    counters: Arc<Counters>,
+    busy: Arc<AtomicU64>,
 }
 
-impl ModelRunner for CountingRunner {
+impl ModelRunner for TimedRunner {
     fn info(&self) -> &ModelInfo {
         self.inner.info()
     }
@@ -108,8 +102,6 @@ impl ModelRunner for CountingRunner {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        self.counters.steps.fetch_add(1, Ordering::Relaxed);
-        self.counters.tokens.fetch_add(batch.token_count() as u64, Ordering::Relaxed);
         self.timed(|inner| inner.forward(batch))
     }
 
@@ -122,12 +114,12 @@ impl ModelRunner for CountingRunner {
     }
 }
 
-impl CountingRunner {
+impl TimedRunner {
     fn timed<T>(&mut self, work: impl FnOnce(&mut dyn ModelRunner) -> T) -> T {
         let started = Instant::now();
         let done = work(&mut *self.inner);
         let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap();
-        self.counters.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        self.busy.fetch_add(microseconds, Ordering::Relaxed);
         done
     }
 }

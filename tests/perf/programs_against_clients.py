@@ -20,15 +20,14 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+from machine import ROOT, TARGET, commit, processor
+
 PLUGINS = ROOT / "plugins"
 
 PLACES = ["Lisbon", "Prague", "Oslo", "Naples", "Ghent", "Krakow", "Porto", "Riga"]
@@ -150,20 +149,6 @@ def same(a, b):
 def same_results(host, client):
     pairs = list(zip(host["runs"], client["runs"]))
     return sum(same(inside["result"], outside["result"]) for inside, outside in pairs), len(pairs)
-
-
-def processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit():
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
-    return subprocess.run(describe, text=True, stdout=subprocess.PIPE).stdout.strip() or "unknown"
 
 
 def seconds(figure):

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sglhost_cache::Namespace;
-use sglhost_core::{ChoicesMethod, RunId, TenantId, TokenId, Usage};
+use sglhost_core::{ChoicesMethod, RunId, TenantId, TokenId};
 
 use crate::{
     CallEvent, Outcome, TokenLogprob,
@@ -68,9 +68,9 @@ pub(crate) struct CallState {
     pub(crate) opened_at: Duration,
     /// When the last token came.
     pub(crate) token_at: Option<Duration>,
-    usage: Usage,
+    prompt_tokens: u64,
     /// What the cache gave to the first sequence that was done.
-    first_cached: Option<u64>,
+    cached_tokens: Option<u64>,
     /// Sequences that are not done, those to come included.
     unfinished: usize,
     /// Paths whose sequence is not under way yet, each with what it follows.
@@ -102,8 +102,8 @@ impl CallState {
             sequences: Vec::new(),
             opened_at: now,
             token_at: None,
-            first_cached: None,
-            usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
+            prompt_tokens: prompt.len() as u64,
+            cached_tokens: None,
             unfinished: 1,
             to_come: VecDeque::new(),
             namespace: namespace.clone(),
@@ -160,11 +160,7 @@ impl CallState {
     }
 
     /// Takes over a finished sequence; sends the terminal event if it was the call's last.
-    pub(crate) fn sequence_finished(&mut self, sequence: &Sequence, now: Duration) {
-        // Later ones take over what the first computed, which is no saving of the caller's.
-        let cached = sequence.cached.unwrap_or(0) as u64;
-        let first = *self.first_cached.get_or_insert(cached);
-        self.usage.cached_tokens = first.min(self.usage.prompt_tokens);
+    pub(crate) fn sequence_finished(&mut self, now: Duration) {
         self.unfinished -= 1;
         if self.unfinished > 0 {
             return;
@@ -196,19 +192,20 @@ impl CallState {
 
     /// Sends the outcome of a call.
     pub(crate) fn finish(&mut self, mut outcome: Outcome, now: Duration) {
-        outcome.usage.prompt_tokens = self.usage.prompt_tokens;
-        outcome.usage.cached_tokens = self.usage.cached_tokens;
+        outcome.usage.prompt_tokens = self.prompt_tokens;
+        outcome.usage.cached_tokens = self.cached_tokens.unwrap_or(0);
         self.end(CallEvent::Finished(Box::new(outcome)), now);
     }
 
-    /// Tokens of its prompt, and those of them that the cache gave.
-    pub(crate) fn usage(&self) -> Usage {
-        self.usage
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        self.prompt_tokens
     }
 
-    /// Notes what the cache gave.
-    pub(crate) fn set_cached(&mut self, tokens: usize) {
-        self.usage.cached_tokens = tokens as u64;
+    /// Notes what the cache gave to the first sequence that is done. Later ones take over what that computed, which is no
+    /// saving of the caller's.
+    pub(crate) fn note_cached(&mut self, sequence: &Sequence) {
+        let cached = sequence.cached.unwrap_or(0) as u64;
+        self.cached_tokens.get_or_insert(cached.min(self.prompt_tokens));
     }
 
     /// Sends the one terminal event.

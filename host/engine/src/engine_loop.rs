@@ -23,7 +23,7 @@ use crate::tests::Fault;
 use crate::{
     CallEvent, EngineMetrics, Outcome, TokenLogprob,
     call::{Accepted, CallKey, CallState, Job, Message},
-    metrics::{Observer, Planned},
+    metrics::Observer,
     output::Reader,
     scheduler::{Plan, Scheduler},
     sequence::{Goal, Sequence, SequenceId},
@@ -76,11 +76,9 @@ impl EngineLoop {
         inbox: Receiver<Message>,
         metrics: Arc<EngineMetrics>,
     ) -> Self {
-        let page = runner.info().kv.page_tokens;
-        let context_length = runner.info().context_length.min(runner.kv_slots() / page * page);
         Self {
-            scheduler: Scheduler::new(limits.clone(), runner.kv_slots(), page, context_length),
-            context_length,
+            scheduler: Scheduler::new(limits.clone(), &*runner),
+            context_length: runner.longest_sequence(),
             runner,
             clock,
             limits,
@@ -127,8 +125,7 @@ impl EngineLoop {
         self.fail_all(&Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed")));
         self.in_flight = None;
         self.paused.clear();
-        let page = self.runner.info().kv.page_tokens;
-        self.scheduler = Scheduler::new(self.limits.clone(), self.runner.kv_slots(), page, self.context_length);
+        self.scheduler = Scheduler::new(self.limits.clone(), &*self.runner);
         self.observer.restarted();
     }
 
@@ -179,17 +176,13 @@ impl EngineLoop {
             matches!(accepted.job, Job::Publish) && !self.scheduler.has_room_to_publish(accepted.prompt.len());
         let account = self.scheduler.account(&accepted.tenant, accepted.run, accepted.priority);
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
-        self.observer.metrics.prompt_tokens.inc_by(state.usage().prompt_tokens);
-        if refused {
-            state.end(CallEvent::Failed(no_room_to_publish(&state, self.context_length)), now);
-            self.observer.metrics.failed_calls.inc();
-            self.scheduler.close_unused(account);
-            self.attention.push(key);
-            self.calls.insert(key, state);
-            return;
-        }
+        self.observer.metrics.prompt_tokens.inc_by(state.prompt_tokens());
         for mut sequence in sequences {
             match &mut sequence.goal {
+                Goal::Publish if refused => {
+                    state.end(CallEvent::Failed(no_room_to_publish(sequence.tokens.len(), self.context_length)), now);
+                    self.observer.metrics.failed_calls.inc();
+                }
                 Goal::Generate(generation) if generation.wants_nothing() => {
                     let outcome = generation.empty_outcome();
                     self.observer.metrics.finished_calls.inc();
@@ -213,15 +206,7 @@ impl EngineLoop {
         self.model_time = Duration::ZERO;
         self.sweep(now);
         let plan = self.scheduler.plan(now, &self.paused);
-        self.observer.planned(
-            Planned {
-                plan: &plan,
-                cache: self.scheduler.cache(),
-                running: self.scheduler.running(),
-                waiting: self.scheduler.waiting(),
-            },
-            now,
-        );
+        self.observer.planned(&plan, &self.scheduler, now);
         let launched = !plan.chunks.is_empty();
         self.stalled = !launched;
         if launched {
@@ -231,25 +216,26 @@ impl EngineLoop {
                 self.end_sequence(sequence, None, now);
             }
         }
-        if let Some(before) = self.in_flight.take() {
-            self.stalled = false;
-            let results = self.with_model(|runner, _| runner.wait_sampled())?;
-            self.commit(before, results);
-        }
+        self.stalled &= !self.settle()?;
         if launched {
             self.launch_sampling(&plan)?;
         }
-        if !self.runner.runs_ahead()
-            && let Some(step) = self.in_flight.take()
-        {
-            let results = self.with_model(|runner, _| runner.wait_sampled())?;
-            self.commit(step, results);
+        if !self.runner.runs_ahead() {
+            self.settle()?;
         }
         if launched {
             let host_time = (self.clock.monotonic() - now).saturating_sub(self.model_time);
             self.observer.metrics.host_time.observe(host_time.as_secs_f64());
         }
         Ok(())
+    }
+
+    /// Commits the step that is in flight, and says whether there was one.
+    fn settle(&mut self) -> Result<bool, ModelError> {
+        let Some(step) = self.in_flight.take() else { return Ok(false) };
+        let results = self.with_model(|runner, _| runner.wait_sampled())?;
+        self.commit(step, results);
+        Ok(true)
     }
 
     /// Calls the model, and counts the time as its own.
@@ -276,13 +262,12 @@ impl EngineLoop {
     }
 
     fn look_at(&mut self, key: CallKey, now: Duration) {
-        let Some(state) = self.calls.get_mut(&key) else { return };
-        if !state.ended && state.deadline.is_some_and(|deadline| now >= deadline) {
+        let Some(state) = self.calls.get(&key) else { return };
+        if state.deadline.is_some_and(|deadline| now >= deadline) {
             let error = Error::new(ErrorCode::DeadlineExceeded, "the call's deadline passed before it was done");
-            state.end(CallEvent::Failed(error), now);
-            self.observer.metrics.failed_calls.inc();
-            self.scheduler.remove(&state.sequences, now);
+            self.fail(key, error, now);
         }
+        let Some(state) = self.calls.get_mut(&key) else { return };
         let reader = state.output.flush(now, self.limits.slow_reader);
         match reader {
             Reader::Slow => self.paused.insert(key),
@@ -370,10 +355,8 @@ impl EngineLoop {
             sequence.sampled_row = None;
             sequence.rows_in_flight -= 1;
             let Some(state) = self.calls.get_mut(&sequence.call).filter(|state| !state.ended) else { continue };
-            let cached = sequence.cached.unwrap_or(0);
             let outcome = match &mut sequence.goal {
                 Goal::Generate(generation) => {
-                    state.set_cached(cached);
                     let metrics = &self.observer.metrics;
                     metrics.generation_tokens.inc();
                     match state.token_at.replace(now) {
@@ -404,7 +387,6 @@ impl EngineLoop {
                     None
                 }
                 Goal::NextTokens { .. } => {
-                    state.set_cached(cached);
                     let logprobs = result.top.iter().map(|&(token, logprob)| TokenLogprob { token, logprob }).collect();
                     Some(Outcome { logprobs, ..Outcome::default() })
                 }
@@ -423,11 +405,12 @@ impl EngineLoop {
         if self.scheduler.fault == Some(Fault::LoseEnding) {
             return;
         }
+        state.note_cached(&sequence);
         match (outcome, &sequence.goal) {
             (Some(outcome), _) => state.finish(outcome, now),
             (None, Goal::Publish) => state.finish(Outcome::default(), now),
             (None, _) => {
-                state.sequence_finished(&sequence, now);
+                state.sequence_finished(now);
                 if let Some(next) = state.next_sequence(sequence.account, sequence.call) {
                     let id = self.scheduler.add(next, now);
                     state.sequences.push(id);
@@ -451,8 +434,7 @@ impl EngineLoop {
     }
 }
 
-fn no_room_to_publish(state: &CallState, context_length: usize) -> Error {
-    let tokens = state.usage().prompt_tokens;
+fn no_room_to_publish(tokens: usize, context_length: usize) -> Error {
     Error::limit(format!(
         "no room to publish {tokens} tokens: what is published is held for good, and a context of {context_length} tokens \
          must fit beside it; publish less, or give the KV memory more tokens"
@@ -463,9 +445,7 @@ fn no_room_to_publish(state: &CallState, context_length: usize) -> Error {
 impl EngineLoop {
     /// One turn of [`EngineLoop::run`] that never waits, with every invariant checked after it.
     pub(crate) fn step_for_test(&mut self) {
-        while let Ok(message) = self.inbox.try_recv() {
-            self.take(message);
-        }
+        self.take_all_for_test();
         self.supervised(Self::step);
         self.sweep(self.clock.monotonic());
         self.scheduler.check();
@@ -481,9 +461,13 @@ impl EngineLoop {
 
     /// What happens when every handle is gone: the inbox is read to its end before.
     pub(crate) fn shut_down_for_test(&mut self) {
+        self.take_all_for_test();
+        self.shut_down();
+    }
+
+    fn take_all_for_test(&mut self) {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
-        self.shut_down();
     }
 }

@@ -86,9 +86,7 @@ impl EngineHandle {
         let mut handle = Self { models: Vec::new(), engines: Vec::new(), limits, seeds: AtomicU64::new(0) };
         for served in models {
             let mut info = served.runner.info().clone();
-            // A sequence must fit KV memory even when it is the only one.
-            let page = info.kv.page_tokens;
-            info.context_length = info.context_length.min(served.runner.kv_slots() / page * page);
+            info.context_length = served.runner.longest_sequence();
             let mut end_tokens = info.end_of_text.clone();
             end_tokens.extend_from_slice(served.tokenizer.end_of_text());
             end_tokens.extend_from_slice(served.roles.end_of_turn());

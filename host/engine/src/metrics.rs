@@ -8,13 +8,11 @@ use std::{
     time::Duration,
 };
 
+use crate::scheduler::{Plan, Scheduler};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use sglhost_cache::RadixCache;
-
-use crate::scheduler::Plan;
 
 /// A `Decode batch.` line is written every so many steps.
 const DECODE_LOG_STEPS: u64 = 40;
@@ -153,15 +151,6 @@ pub(crate) struct Observer {
     logged_at: Duration,
 }
 
-/// A step as it was planned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Planned<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) cache: &'a RadixCache,
-    pub(crate) running: usize,
-    pub(crate) waiting: usize,
-}
-
 impl Observer {
     pub(crate) fn new(metrics: Arc<EngineMetrics>) -> Self {
         Self { metrics, evicted: 0, decode_steps: 0, decoded: 0, logged_at: Duration::ZERO }
@@ -173,8 +162,9 @@ impl Observer {
         self.evicted = 0;
     }
 
-    pub(crate) fn planned(&mut self, planned: Planned<'_>, now: Duration) {
-        let Planned { plan, cache, running, waiting } = planned;
+    /// Takes down a step as it was planned.
+    pub(crate) fn planned(&mut self, plan: &Plan, scheduler: &Scheduler, now: Duration) {
+        let (cache, running, waiting) = (scheduler.cache(), scheduler.running(), scheduler.waiting());
         let metrics = &self.metrics;
         let usage = cache.locked() as f64 / cache.size().max(1) as f64;
         metrics.running.set(running as i64);

@@ -49,7 +49,7 @@ const IDLE_ACCOUNTS_MAX: usize = 4096;
 /// A run's place among the waiting runs of its tenant; the least comes first.
 type Rank = (Reverse<i32>, u32, u64, Account);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tenant {
     /// Tokens it was served, weighted; never falls.
     service: u64,
@@ -81,6 +81,13 @@ struct Run {
     leases: VecDeque<Lease>,
 }
 
+impl Run {
+    fn take(&mut self, sequence: SequenceId) {
+        let place = self.ready.iter().position(|&ready| ready == sequence).expect("it was ready");
+        self.ready.remove(place);
+    }
+}
+
 /// The waiting sequences and the accounts of all.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -92,7 +99,6 @@ pub(crate) struct Queue {
     arrivals: u64,
     /// What the last tenant that had work was served: a newcomer to an idle engine starts there too.
     floor: u64,
-    waiting: usize,
     /// Leases of runs that ended, for the cache to end.
     ended_leases: Vec<Lease>,
 }
@@ -119,7 +125,6 @@ impl Queue {
             runs_by_id: HashMap::new(),
             arrivals: 0,
             floor: 0,
-            waiting: 0,
             ended_leases: Vec::new(),
         }
     }
@@ -127,7 +132,7 @@ impl Queue {
     /// Sequences that are ready to be admitted.
     #[cfg(test)]
     pub(crate) fn ready(&self) -> usize {
-        self.waiting
+        self.runs.values().map(|run| run.ready.len()).sum()
     }
 
     /// The account of a call: its run's, opened if this is its first call.
@@ -178,15 +183,7 @@ impl Queue {
                 self.tenants.remove(key);
             }
         }
-        let key = self.tenants.insert(Tenant {
-            service: 0,
-            runs: 0,
-            sequences: 0,
-            running: 0,
-            slots: 0,
-            ready: BTreeSet::new(),
-            longest_ready: BTreeSet::new(),
-        });
+        let key = self.tenants.insert(Tenant::default());
         self.tenants_by_id.insert(id, key);
         key
     }
@@ -297,27 +294,24 @@ impl Queue {
         } else {
             run.ready.push_back(sequence);
         }
-        self.waiting += 1;
         self.list(account);
     }
 
     /// Takes a ready sequence out.
     pub(crate) fn remove(&mut self, account: Account, sequence: SequenceId) {
         self.unlist(account);
-        let run = &mut self.runs[account];
-        let place = run.ready.iter().position(|&ready| ready == sequence).expect("it was ready");
-        run.ready.remove(place);
-        self.waiting -= 1;
+        self.runs[account].take(sequence);
         self.list(account);
     }
 
-    /// Notes that a sequence runs from now on.
-    pub(crate) fn admitted(&mut self, account: Account, now: Duration) {
+    /// Takes a ready sequence out, which runs from now on.
+    pub(crate) fn admit(&mut self, account: Account, sequence: SequenceId, now: Duration) {
         self.unlist(account);
-        self.runs[account].ready_since = now;
+        let run = &mut self.runs[account];
+        run.take(sequence);
+        run.ready_since = now;
+        self.tenants[run.tenant].running += 1;
         self.list(account);
-        let tenant = self.runs[account].tenant;
-        self.tenants[tenant].running += 1;
     }
 
     /// Notes that a sequence runs no more and gave back `slots`.
@@ -445,8 +439,6 @@ impl Queue {
     /// If they are wrong.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let ready: usize = self.runs.values().map(|run| run.ready.len()).sum();
-        assert_eq!(ready, self.waiting, "sequences that are ready");
         for (key, tenant) in &self.tenants {
             let runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.tenant == key).collect();
             assert_eq!(runs.iter().map(|(_, run)| run.sequences).sum::<usize>(), tenant.sequences);

@@ -23,7 +23,7 @@ use std::{
 
 use sglhost_cache::RadixCache;
 use sglhost_core::{RunId, TenantId, limits::EngineLimits};
-use sglhost_model::Batch;
+use sglhost_model::{Batch, ModelRunner};
 use slotmap::SlotMap;
 
 #[cfg(test)]
@@ -131,12 +131,12 @@ impl Budget {
 }
 
 impl Scheduler {
-    /// A scheduler over empty KV memory of `kv_slots` tokens in pages of `page_tokens`.
-    pub(crate) fn new(limits: EngineLimits, kv_slots: usize, page_tokens: usize, context_length: usize) -> Self {
+    /// A scheduler over the model's KV memory, empty.
+    pub(crate) fn new(limits: EngineLimits, model: &dyn ModelRunner) -> Self {
         Self {
             queue: Queue::new(limits.policy),
-            context_length,
-            cache: RadixCache::new(kv_slots, page_tokens),
+            context_length: model.longest_sequence(),
+            cache: RadixCache::new(model.kv_slots(), model.info().kv.page_tokens),
             sequences: SlotMap::with_key(),
             arrivals: 0,
             running: Vec::new(),
@@ -283,15 +283,16 @@ impl Scheduler {
         for (follower, _) in ready.into_iter().rev() {
             let standing = self.sequences.get(follower).map(|sequence| sequence.standing);
             if standing == Some(Standing::Following(leader)) {
-                self.make_ready(follower, true, now);
+                self.make_ready(follower, now);
             }
         }
     }
 
-    fn make_ready(&mut self, id: SequenceId, first: bool, now: Duration) {
+    /// Queues a sequence that was put aside, before the others of its run.
+    fn make_ready(&mut self, id: SequenceId, now: Duration) {
         let sequence = &mut self.sequences[id];
         sequence.standing = Standing::Ready;
-        self.queue.push(sequence.account, id, first, now);
+        self.queue.push(sequence.account, id, true, now);
     }
 
     fn retract(&mut self, id: SequenceId, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
@@ -304,7 +305,7 @@ impl Scheduler {
         if !settled || paused.contains(&sequence.call) {
             self.park(id);
         } else {
-            self.make_ready(id, true, now);
+            self.make_ready(id, now);
         }
     }
 
@@ -344,7 +345,7 @@ impl Scheduler {
             .partition(|&id| paused.contains(&sequences[id].call) || sequences[id].rows_in_flight > 0);
         self.parked = still;
         for id in ready {
-            self.make_ready(id, true, now);
+            self.make_ready(id, now);
         }
     }
 
@@ -594,7 +595,7 @@ impl Scheduler {
         if !self.fits(self.needed(id)) {
             return false;
         }
-        let sequence = &mut self.sequences[id];
+        let sequence = &self.sequences[id];
         #[cfg(test)]
         let namespace = match self.fault {
             Some(Fault::ShareAcrossNamespaces) => &crate::tests::anybody(),
@@ -602,25 +603,24 @@ impl Scheduler {
         };
         #[cfg(not(test))]
         let namespace = &sequence.namespace;
-        let reusable = &sequence.tokens[..sequence.reusable().len()];
-        let lock = self.cache.acquire(namespace, reusable, &mut sequence.slots);
+        let mut slots = Vec::new();
+        let lock = self.cache.acquire(namespace, sequence.reusable(), &mut slots);
         let cached = lock.tokens();
         #[cfg(test)]
         let lock = if self.fault == Some(Fault::UnlockEarly) {
-            let slots = sequence.slots.clone();
             self.cache.release(lock, &slots);
             self.cache.acquire(namespace, &[], &mut Vec::new())
         } else {
             lock
         };
         let sequence = &mut self.sequences[id];
-        self.queue.remove(sequence.account, id);
-        self.queue.admitted(sequence.account, now);
+        self.queue.admit(sequence.account, id, now);
         self.queue.took(sequence.account, cached);
         if let Some(lease) = sequence.lease.take() {
             self.cache.end_lease(lease);
         }
         sequence.lock = Some(lock);
+        sequence.slots = slots;
         sequence.computed = cached;
         sequence.computed_since_admission = 0;
         sequence.rescued = now.saturating_sub(sequence.progress_at) > STARVED_AFTER;

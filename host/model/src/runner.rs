@@ -53,6 +53,11 @@ pub trait ModelRunner: Send {
     fn info(&self) -> &ModelInfo;
     /// Tokens that fit its KV memory; slots are numbered from 0.
     fn kv_slots(&self) -> usize;
+    /// Tokens of the longest sequence: the model takes it, and it fits KV memory, in whole pages, when it is the only one.
+    fn longest_sequence(&self) -> usize {
+        let page = self.info().kv.page_tokens;
+        self.info().context_length.min(self.kv_slots() / page * page)
+    }
     /// Whether launching returns before the device is done. Then the engine plans one step ahead: it launches a pass
     /// whose input tokens are still being sampled ([`Batch::sampled_inputs`]), and commits the step before meanwhile. Where
     /// launching is computing, that would only cost: each finished sequence computes a token too many.
