@@ -11,8 +11,8 @@
 use std::time::Instant;
 
 use sglhost_device::{
-    AttentionShape, Batch, CpuConfig, CpuDevice, DType, Device, KvLayout, MappedBytes, MappedFile, Rope, RowOrder,
-    WeightFormat, WeightPart, cpu::CpuWeight,
+    AttentionShape, Batch, CpuConfig, CpuDevice, DType, Device, KvLayout, MappedBytes, MappedFile, Precision, Rope,
+    RowOrder, WeightFormat, WeightPart, cpu::CpuWeight,
 };
 
 const LAYERS: usize = 30;
@@ -79,10 +79,10 @@ fn linears(device: &mut CpuDevice, layers: WeightFormat, head: WeightFormat, row
     let head = weight(device, head, head_shape);
     for &rows in row_counts {
         let head_rows = if rows >= 64 { 1 } else { rows };
-        let mut x = device.allocate(rows * 1536).unwrap();
+        let mut x = device.allocate(rows * 1536, Precision::Full).unwrap();
         let values: Vec<f32> = (0..rows * 1536).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
         device.write_f32(&mut x, &values).unwrap();
-        let mut out = device.allocate((rows * 3072).max(head_rows * HEAD.0)).unwrap();
+        let mut out = device.allocate((rows * 3072).max(head_rows * HEAD.0), Precision::Full).unwrap();
         let seconds = seconds(if rows >= 64 { 5 } else { 15 }, || {
             for weight in &weights {
                 device.linear(weight, None, &x, rows, &mut out).unwrap();
@@ -114,13 +114,13 @@ fn attention(device: &mut CpuDevice) {
         }
         let batch = device.upload_batch(&batch).unwrap();
         let rows = (sequences * new) as usize;
-        let mut qkv = device.allocate(rows * 960).unwrap();
+        let mut qkv = device.allocate(rows * 960, Precision::Full).unwrap();
         let values: Vec<f32> = (0..rows * 960).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
         device.write_f32(&mut qkv, &values).unwrap();
-        let mut frequencies = device.allocate(32).unwrap();
+        let mut frequencies = device.allocate(32, Precision::Full).unwrap();
         device.write_f32(&mut frequencies, &[0.01; 32]).unwrap();
-        let mut out = device.allocate(rows * 576).unwrap();
-        let rope = Rope { inverse_frequencies: &frequencies, head_norm: None };
+        let mut out = device.allocate(rows * 576, Precision::Full).unwrap();
+        let rope = Rope { inverse_frequencies: &frequencies, sections: [32, 0, 0], head_norm: None };
         device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut kv, 0).unwrap();
         let seconds = seconds(30, || device.attention(&qkv, &shape, &batch, &kv, 0, &mut out).unwrap());
         println!("  {name}: {:.1} µs a layer, {:.2} ms for {LAYERS}", seconds * 1e6, seconds * 1e3 * LAYERS as f64);

@@ -38,4 +38,20 @@ pub enum DeviceError {
         /// Which of the two it was.
         reason: &'static str,
     },
+    /// A call of the device's driver or of one of its libraries failed. A later call may succeed.
+    #[error("{call} failed: {reason}")]
+    Driver {
+        /// The call.
+        call: &'static str,
+        /// The error as the driver names it.
+        reason: String,
+    },
+    /// The device is lost to this process, whatever is tried: NVIDIA's driver asks for a new process after such errors.
+    #[error("the GPU is lost to this process: {call} failed: {reason}")]
+    Lost {
+        /// The call that showed it.
+        call: &'static str,
+        /// The error as the driver names it.
+        reason: String,
+    },
 }

@@ -64,6 +64,9 @@ pub struct AttentionShape {
 pub struct Rope<'a, B> {
     /// `[head_dim / 2]` radians per position of each rotated pair.
     pub inverse_frequencies: &'a B,
+    /// How many pairs each plane of the batch's positions turns, in order; `head_dim / 2` together. Text has one plane,
+    /// M-RoPE three.
+    pub sections: [usize; 3],
     /// What comes before the rotation, in families that have it.
     pub head_norm: Option<HeadNorm<'a, B>>,
 }
@@ -79,10 +82,37 @@ pub struct HeadNorm<'a, B> {
     pub epsilon: f32,
 }
 
+/// How exactly a buffer keeps its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 on every device: the residual stream, logits, norm weights, frequencies.
+    Full,
+    /// What the device multiplies in, f32 on the CPU and bf16 on a GPU: all other activations, and biases.
+    Activation,
+}
+
+/// Rows that a device computes for a batch: the batch's own, or more where it pads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRows {
+    /// T.
+    pub tokens: usize,
+    /// R.
+    pub sampled: usize,
+}
+
+/// Memory of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// All of it.
+    pub total_bytes: usize,
+    /// What nobody uses.
+    pub free_bytes: usize,
+}
+
 /// A machine that computes. See the crate's documentation for the rules.
 ///
-/// Shapes are row-major; `T` is the tokens of a batch, `R` its sample rows. All activations are `f32` on the CPU; a
-/// device may keep them narrower.
+/// Shapes are row-major; `T` is the tokens of a batch, `R` its sample rows, both as [`Device::rows`] gives them.
+/// Activations are [`Precision::Activation`] unless an operation says that they are full.
 pub trait Device: Send + 'static {
     /// Activations, norm weights and tables on the device.
     type Buffer: Send;
@@ -96,8 +126,19 @@ pub trait Device: Send + 'static {
     /// One line for people: the device, its instruction set or compute capability, threads.
     fn description(&self) -> String;
 
-    /// A zeroed buffer of `elements` activations.
-    fn allocate(&mut self, elements: usize) -> Result<Self::Buffer, DeviceError>;
+    /// Element type of KV memory where nobody asks for another.
+    fn kv_dtype(&self) -> DType;
+    /// The device's memory, if it has its own.
+    fn memory(&self) -> Result<Option<MemoryInfo>, DeviceError> {
+        Ok(None)
+    }
+    /// Whether operations return before they are done: see `ModelRunner::runs_ahead`.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// A zeroed buffer of `elements`.
+    fn allocate(&mut self, elements: usize, precision: Precision) -> Result<Self::Buffer, DeviceError>;
     /// Copies `values` to the start of `buffer`.
     fn write_f32(&mut self, buffer: &mut Self::Buffer, values: &[f32]) -> Result<(), DeviceError>;
     /// Waits for what was launched and reads the first `out.len()` elements of `buffer`.
@@ -108,10 +149,22 @@ pub trait Device: Send + 'static {
     fn allocate_kv(&mut self, layout: KvLayout, slots: usize) -> Result<Self::Kv, DeviceError>;
     /// Takes over a batch's metadata.
     fn upload_batch(&mut self, batch: &Batch) -> Result<Self::Batch, DeviceError>;
+    /// Rows that operations compute for `batch`.
+    fn rows(&self, batch: &Self::Batch) -> BatchRows;
+    /// Launches a forward pass through `launch`. A device may record it and replay that for later batches of as many
+    /// rows, so `launch` must launch the same operations on the same buffers for all of them, and allocate nothing.
+    fn run_pass(
+        &mut self,
+        batch: &Self::Batch,
+        launch: &mut dyn FnMut(&mut Self) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let _ = batch;
+        launch(self)
+    }
 
-    /// `out[t] = table[tokens[t]]`: `[T, K]`.
+    /// `out[t] = table[tokens[t]]`: `[T, K]`, full.
     fn embed(&mut self, table: &Self::Weight, batch: &Self::Batch, out: &mut Self::Buffer) -> Result<(), DeviceError>;
-    /// `out[t] = x[t] / rms(x[t]) * weight`: `[rows, weight.len]`.
+    /// `out[t] = x[t] / rms(x[t]) * weight`: `[rows, weight.len]`; `x` and `weight` are full.
     fn rms_norm(
         &mut self,
         x: &Self::Buffer,
@@ -120,7 +173,7 @@ pub trait Device: Send + 'static {
         rows: usize,
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
-    /// `residual += x`, then `out = rms_norm(residual)`.
+    /// `residual += x`, then `out = rms_norm(residual)`; `residual` and `weight` are full.
     fn add_rms_norm(
         &mut self,
         residual: &mut Self::Buffer,
@@ -130,7 +183,7 @@ pub trait Device: Send + 'static {
         rows: usize,
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
-    /// `out[r] = weight · x[r] (+ bias)`: `[rows, N]`.
+    /// `out[r] = weight · x[r] (+ bias)`: `[rows, N]`, of either precision.
     fn linear(
         &mut self,
         weight: &Self::Weight,
@@ -168,7 +221,7 @@ pub trait Device: Send + 'static {
         width: usize,
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
-    /// `out[r] = x[sample_rows[r]]`: `[R, width]`.
+    /// `out[r] = x[sample_rows[r]]`: `[R, width]`, `out` as precise as `x`.
     fn gather_sample_rows(
         &mut self,
         x: &Self::Buffer,
@@ -176,8 +229,11 @@ pub trait Device: Send + 'static {
         width: usize,
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
-    /// Launches sampling or scoring of each row of `logits` `[R, vocabulary]`.
+    /// Launches sampling or scoring of each row of `logits` `[R, vocabulary]`, full, which it may change.
+    ///
+    /// A row of which no token can be drawn is [`DeviceError::NoToken`], of a device that runs ahead from
+    /// [`Device::wait_sampled`].
     fn sample(&mut self, logits: &mut Self::Buffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError>;
-    /// Waits for the results of the last [`Device::sample`], a row each.
+    /// Waits for the results of the oldest [`Device::sample`] not waited for, a row each; there are at most two.
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, DeviceError>;
 }

@@ -2,10 +2,7 @@
 
 use sglhost_device::{Batch, Device, KvLayout, RowRequest, RowResult};
 
-use crate::{
-    Decoder, ModelError, ModelInfo, ModelRunner,
-    decoder::{Activations, Pass},
-};
+use crate::{Decoder, ModelError, ModelInfo, ModelRunner, decoder::Activations};
 
 /// A decoder with its device, KV memory and activations.
 pub struct DeviceRunner<D: Device> {
@@ -83,11 +80,14 @@ impl<D: Device> ModelRunner for DeviceRunner<D> {
         self.kv_slots
     }
 
+    fn runs_ahead(&self) -> bool {
+        self.device.runs_ahead()
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
         self.check(batch)?;
         let on_device = self.device.upload_batch(batch)?;
-        let pass = Pass { batch, on_device: &on_device, kv: &mut self.kv };
-        self.model.forward(&mut self.device, pass, &mut self.activations)?;
+        self.model.forward(&mut self.device, &on_device, &mut self.kv, &mut self.activations)?;
         self.sampled_rows = batch.sample_rows.len();
         Ok(())
     }

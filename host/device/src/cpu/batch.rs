@@ -24,10 +24,8 @@ impl CpuBatch {
     pub(super) fn new(batch: &Batch, sampled: &[u32], id: u64) -> Result<Self, DeviceError> {
         let fail = |reason: String| Err(DeviceError::Shape(reason));
         let tokens = batch.tokens.len();
-        if tokens > 0 && batch.positions.len() == 3 * tokens {
-            return Err(DeviceError::Unsupported("positions of three planes (M-RoPE)".to_owned()));
-        }
-        if batch.positions.len() != tokens || batch.slots.len() != tokens {
+        let planes = [tokens, 3 * tokens];
+        if !planes.contains(&batch.positions.len()) || batch.slots.len() != tokens {
             return fail(format!("{tokens} tokens, {} positions, {} slots", batch.positions.len(), batch.slots.len()));
         }
         let ends = |starts: &[u32], end: usize| match starts {
@@ -81,7 +79,7 @@ mod tests {
         type Spoil = fn(&mut Batch);
         let cases: [(&str, Spoil); 11] = [
             ("positions", |b| b.positions.push(0)),
-            ("M-RoPE", |b| b.positions = vec![0; 9]),
+            ("positions", |b| b.positions = vec![0; 6]),
             ("starts", |b| b.sequence_starts[1] = 4),
             ("starts", |b| b.context_slots.push(1)),
             ("shorter", |b| {

@@ -9,7 +9,7 @@
 //! - Whole weights are never unpacked to f32: quantized ones are repacked at the same size, float ones stay in the
 //!   mapped file.
 //!
-//! *Not here*: M-RoPE, adapters: `DeviceError::Unsupported`.
+//! *Not here*: adapters: `DeviceError::Unsupported`.
 
 mod attention;
 mod batch;
@@ -32,7 +32,10 @@ pub use memory::{CpuBuffer, CpuKv};
 pub use sglhost_kernels::cpu::Isa;
 pub use weight::CpuWeight;
 
-use crate::{AttentionShape, Batch, Device, DeviceError, KvLayout, Rope, RowRequest, RowResult, WeightPart};
+use crate::{
+    AttentionShape, Batch, BatchRows, DType, Device, DeviceError, KvLayout, Precision, Rope, RowRequest, RowResult,
+    WeightPart,
+};
 use pool::Pool;
 
 /// How activations meet quantized weights. Float weights always meet f32 activations.
@@ -132,7 +135,11 @@ impl Device for CpuDevice {
         format!("cpu: {}, {} threads, {activations} activations", self.machine.isa.name(), self.machine.pool.threads())
     }
 
-    fn allocate(&mut self, elements: usize) -> Result<CpuBuffer, DeviceError> {
+    fn kv_dtype(&self) -> DType {
+        DType::F16
+    }
+
+    fn allocate(&mut self, elements: usize, _: Precision) -> Result<CpuBuffer, DeviceError> {
         Ok(CpuBuffer(AlignedVec::zeroed(elements)))
     }
 
@@ -157,6 +164,10 @@ impl Device for CpuDevice {
     fn upload_batch(&mut self, batch: &Batch) -> Result<CpuBatch, DeviceError> {
         self.batches += 1;
         CpuBatch::new(batch, &self.sampled_tokens, self.batches)
+    }
+
+    fn rows(&self, batch: &CpuBatch) -> BatchRows {
+        BatchRows { tokens: batch.batch.tokens.len(), sampled: batch.batch.sample_rows.len() }
     }
 
     fn embed(&mut self, table: &CpuWeight, batch: &CpuBatch, out: &mut CpuBuffer) -> Result<(), DeviceError> {
@@ -256,7 +267,13 @@ impl Device for CpuDevice {
             }
             None => None,
         };
-        let input = rope::Input { batch, shape, frequencies, norm };
+        let planes = batch.batch.positions.len() / batch.batch.tokens.len().max(1);
+        let turned = if planes == 3 { rope.sections.iter().sum() } else { rope.sections[0] };
+        if turned != shape.head_dim / 2 {
+            let sections = rope.sections;
+            return Err(DeviceError::Shape(format!("sections {sections:?} of {planes} planes in {shape:?}")));
+        }
+        let input = rope::Input { batch, shape, frequencies, sections: rope.sections, norm };
         self.angles.rotate_and_write(&mut self.machine, &input, qkv, kv.layer_mut(layer));
         Ok(())
     }

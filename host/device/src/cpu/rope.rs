@@ -17,6 +17,7 @@ use crate::AttentionShape;
 pub(super) struct Angles {
     batch: Option<u64>,
     frequencies: Vec<f32>,
+    sections: [usize; 3],
     /// `[T, D / 2]`.
     cosines: Vec<f32>,
     /// `[T, D / 2]`.
@@ -29,6 +30,8 @@ pub(super) struct Input<'a> {
     pub(super) shape: &'a AttentionShape,
     /// `[head_dim / 2]`.
     pub(super) frequencies: &'a [f32],
+    /// Pairs that each plane of positions turns.
+    pub(super) sections: [usize; 3],
     pub(super) norm: Option<HeadNorm<'a>>,
 }
 
@@ -40,26 +43,34 @@ pub(super) struct HeadNorm<'a> {
 }
 
 impl Angles {
-    fn prepare(&mut self, batch: &CpuBatch, frequencies: &[f32]) {
-        if self.batch == Some(batch.id) && self.frequencies == frequencies {
+    fn prepare(&mut self, batch: &CpuBatch, frequencies: &[f32], sections: [usize; 3]) {
+        if self.batch == Some(batch.id) && self.frequencies == frequencies && self.sections == sections {
             return;
         }
         self.batch = Some(batch.id);
+        self.sections = sections;
         self.frequencies.clear();
         self.frequencies.extend_from_slice(frequencies);
         let (positions, half) = (&batch.batch.positions, frequencies.len());
-        self.cosines.resize(positions.len() * half, 0.0);
-        self.sines.resize(positions.len() * half, 0.0);
-        let rows = self.cosines.chunks_exact_mut(half).zip(self.sines.chunks_exact_mut(half));
-        for (&position, (cosines, sines)) in positions.iter().zip(rows) {
-            rope_angles(position, frequencies, cosines, sines);
+        let tokens = batch.batch.tokens.len();
+        self.cosines.resize(tokens * half, 0.0);
+        self.sines.resize(tokens * half, 0.0);
+        let mut first = 0;
+        for (plane, pairs) in positions.chunks_exact(tokens.max(1)).zip(sections) {
+            let pairs = first..first + pairs;
+            for (t, &position) in plane.iter().enumerate() {
+                let (cosines, sines) = (&mut self.cosines[t * half..][..half], &mut self.sines[t * half..][..half]);
+                let frequencies = &frequencies[pairs.clone()];
+                rope_angles(position, frequencies, &mut cosines[pairs.clone()], &mut sines[pairs.clone()]);
+            }
+            first = pairs.end;
         }
     }
 
     /// Rotates `qkv` `[T, (heads + 2 kv_heads) · head_dim]` and fills the batch's slots of one layer.
     pub(super) fn rotate_and_write(&mut self, machine: &mut Machine, input: &Input, qkv: &mut [f32], kv: KvLayerMut) {
-        let Input { batch, shape, frequencies, norm } = input;
-        self.prepare(batch, frequencies);
+        let Input { batch, shape, frequencies, sections, norm } = input;
+        self.prepare(batch, frequencies, *sections);
         let (dim, half) = (shape.head_dim, shape.head_dim / 2);
         let width = (shape.heads + 2 * shape.kv_heads) * dim;
         let isa = machine.isa;

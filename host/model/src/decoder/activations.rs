@@ -1,6 +1,6 @@
 //! The buffers that a forward pass writes, kept from pass to pass.
 
-use sglhost_device::{Device, DeviceError};
+use sglhost_device::{BatchRows, Device, DeviceError, Precision};
 
 use crate::DecoderConfig;
 
@@ -40,16 +40,16 @@ impl<D: Device> Activations<D> {
         Ok(Self {
             rows,
             sampled_rows,
-            residual: device.allocate(rows * config.hidden)?,
-            normed: device.allocate(rows * config.hidden)?,
-            qkv: device.allocate(rows * config.qkv_width())?,
-            attended: device.allocate(rows * config.query_width())?,
-            projected: device.allocate(rows * config.hidden)?,
-            gate_up: device.allocate(rows * 2 * config.intermediate)?,
-            activated: device.allocate(rows * config.intermediate)?,
-            sampled_attended: device.allocate(sampled_rows * config.query_width())?,
-            sampled_residual: device.allocate(sampled_rows * config.hidden)?,
-            logits: device.allocate(sampled_rows * config.vocabulary)?,
+            residual: device.allocate(rows * config.hidden, Precision::Full)?,
+            normed: device.allocate(rows * config.hidden, Precision::Activation)?,
+            qkv: device.allocate(rows * config.qkv_width(), Precision::Activation)?,
+            attended: device.allocate(rows * config.query_width(), Precision::Activation)?,
+            projected: device.allocate(rows * config.hidden, Precision::Activation)?,
+            gate_up: device.allocate(rows * 2 * config.intermediate, Precision::Activation)?,
+            activated: device.allocate(rows * config.intermediate, Precision::Activation)?,
+            sampled_attended: device.allocate(sampled_rows * config.query_width(), Precision::Activation)?,
+            sampled_residual: device.allocate(sampled_rows * config.hidden, Precision::Full)?,
+            logits: device.allocate(sampled_rows * config.vocabulary, Precision::Full)?,
         })
     }
 
@@ -58,25 +58,24 @@ impl<D: Device> Activations<D> {
         &mut self,
         device: &mut D,
         config: &DecoderConfig,
-        rows: usize,
-        sampled_rows: usize,
+        needed: BatchRows,
     ) -> Result<(), DeviceError> {
-        if rows > self.rows {
-            let rows = rows.next_power_of_two();
-            self.residual = device.allocate(rows * config.hidden)?;
-            self.normed = device.allocate(rows * config.hidden)?;
-            self.qkv = device.allocate(rows * config.qkv_width())?;
-            self.attended = device.allocate(rows * config.query_width())?;
-            self.projected = device.allocate(rows * config.hidden)?;
-            self.gate_up = device.allocate(rows * 2 * config.intermediate)?;
-            self.activated = device.allocate(rows * config.intermediate)?;
+        if needed.tokens > self.rows {
+            let rows = needed.tokens.next_power_of_two();
+            self.residual = device.allocate(rows * config.hidden, Precision::Full)?;
+            self.normed = device.allocate(rows * config.hidden, Precision::Activation)?;
+            self.qkv = device.allocate(rows * config.qkv_width(), Precision::Activation)?;
+            self.attended = device.allocate(rows * config.query_width(), Precision::Activation)?;
+            self.projected = device.allocate(rows * config.hidden, Precision::Activation)?;
+            self.gate_up = device.allocate(rows * 2 * config.intermediate, Precision::Activation)?;
+            self.activated = device.allocate(rows * config.intermediate, Precision::Activation)?;
             self.rows = rows;
         }
-        if sampled_rows > self.sampled_rows {
-            let rows = sampled_rows.next_power_of_two();
-            self.sampled_attended = device.allocate(rows * config.query_width())?;
-            self.sampled_residual = device.allocate(rows * config.hidden)?;
-            self.logits = device.allocate(rows * config.vocabulary)?;
+        if needed.sampled > self.sampled_rows {
+            let rows = needed.sampled.next_power_of_two();
+            self.sampled_attended = device.allocate(rows * config.query_width(), Precision::Activation)?;
+            self.sampled_residual = device.allocate(rows * config.hidden, Precision::Full)?;
+            self.logits = device.allocate(rows * config.vocabulary, Precision::Full)?;
             self.sampled_rows = rows;
         }
         Ok(())

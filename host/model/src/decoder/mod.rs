@@ -9,7 +9,7 @@
 mod activations;
 mod weights;
 
-use sglhost_device::{Batch, Device, DeviceError, HeadNorm, Rope};
+use sglhost_device::{BatchRows, Device, DeviceError, HeadNorm, Rope};
 
 pub(crate) use activations::Activations;
 
@@ -65,14 +65,6 @@ impl<D: Device> Linear<D> {
     }
 }
 
-/// What one forward pass works on, besides weights and activations.
-pub(crate) struct Pass<'a, D: Device> {
-    pub(crate) batch: &'a Batch,
-    /// The same batch on the device.
-    pub(crate) on_device: &'a D::Batch,
-    pub(crate) kv: &'a mut D::Kv,
-}
-
 impl<D: Device> Decoder<D> {
     /// Its dimensions.
     #[must_use]
@@ -84,19 +76,30 @@ impl<D: Device> Decoder<D> {
     pub(crate) fn forward(
         &self,
         device: &mut D,
-        pass: Pass<'_, D>,
+        batch: &D::Batch,
+        kv: &mut D::Kv,
         activations: &mut Activations<D>,
     ) -> Result<(), DeviceError> {
-        let tokens = pass.batch.token_count();
-        let sampled = pass.batch.sample_rows.len();
-        if tokens == 0 {
+        let rows = device.rows(batch);
+        if rows.tokens == 0 {
             return Ok(());
         }
-        activations.reserve(device, &self.config, tokens, sampled)?;
-        let epsilon = self.config.rms_epsilon;
-        let a = activations;
+        activations.reserve(device, &self.config, rows)?;
+        device.run_pass(batch, &mut |device| self.launch(device, rows, batch, kv, activations))
+    }
 
-        device.embed(&self.embedding, pass.on_device, &mut a.residual)?;
+    fn launch(
+        &self,
+        device: &mut D,
+        rows: BatchRows,
+        batch: &D::Batch,
+        kv: &mut D::Kv,
+        a: &mut Activations<D>,
+    ) -> Result<(), DeviceError> {
+        let BatchRows { tokens, sampled } = rows;
+        let epsilon = self.config.rms_epsilon;
+
+        device.embed(&self.embedding, batch, &mut a.residual)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if index == 0 {
                 device.rms_norm(&a.residual, &layer.attention_norm, epsilon, tokens, &mut a.normed)?;
@@ -108,18 +111,19 @@ impl<D: Device> Decoder<D> {
             let shape = self.config.attention_shape(index);
             let head_norm = layer.head_norms.as_ref();
             let head_norm = head_norm.map(|norms| HeadNorm { query: &norms.query, key: &norms.key, epsilon });
-            let rope = Rope { inverse_frequencies: &self.inverse_frequencies, head_norm };
-            device.rope_and_write_kv(&mut a.qkv, &rope, &shape, pass.on_device, pass.kv, index)?;
+            let sections = [self.config.head_dim / 2, 0, 0];
+            let rope = Rope { inverse_frequencies: &self.inverse_frequencies, sections, head_norm };
+            device.rope_and_write_kv(&mut a.qkv, &rope, &shape, batch, kv, index)?;
             if index + 1 < self.layers.len() {
-                device.attention(&a.qkv, &shape, pass.on_device, pass.kv, index, &mut a.attended)?;
+                device.attention(&a.qkv, &shape, batch, kv, index, &mut a.attended)?;
                 layer.output.apply(device, &a.attended, tokens, &mut a.projected)?;
                 self.mlp(device, layer, tokens, Rows::All, a)?;
             } else if sampled > 0 {
                 // After the last layer's K and V are written, only the sampled rows matter.
-                device.attention(&a.qkv, &shape, pass.on_device, pass.kv, index, &mut a.attended)?;
+                device.attention(&a.qkv, &shape, batch, kv, index, &mut a.attended)?;
                 let width = self.config.query_width();
-                device.gather_sample_rows(&a.attended, pass.on_device, width, &mut a.sampled_attended)?;
-                device.gather_sample_rows(&a.residual, pass.on_device, self.config.hidden, &mut a.sampled_residual)?;
+                device.gather_sample_rows(&a.attended, batch, width, &mut a.sampled_attended)?;
+                device.gather_sample_rows(&a.residual, batch, self.config.hidden, &mut a.sampled_residual)?;
                 layer.output.apply(device, &a.sampled_attended, sampled, &mut a.projected)?;
                 self.mlp(device, layer, sampled, Rows::Sampled, a)?;
                 self.head(device, sampled, a)?;

@@ -1,6 +1,6 @@
 //! From a checkpoint to weights on a device.
 
-use sglhost_device::{Device, WeightPart};
+use sglhost_device::{Device, Precision, WeightPart};
 
 use super::{Decoder, HeadNorms, Layer, Linear};
 use crate::{
@@ -24,7 +24,7 @@ impl<D: Device> Decoder<D> {
             layers,
             norm: loader.vector(TensorRole::FinalNorm, config.hidden)?,
             head,
-            inverse_frequencies: loader.upload(&config.rope.inverse_frequencies(config.head_dim))?,
+            inverse_frequencies: loader.upload(&config.rope.inverse_frequencies(config.head_dim), Precision::Full)?,
             config,
         })
     }
@@ -82,7 +82,7 @@ impl<D: Device> Loader<'_, D> {
             .zip(parts)
             .flat_map(|(bias, (_, rows))| bias.unwrap_or_else(|| vec![0.0; *rows]))
             .collect();
-        Ok(Linear { weight, bias: Some(self.upload(&whole)?) })
+        Ok(Linear { weight, bias: Some(self.upload(&whole, Precision::Activation)?) })
     }
 
     fn weight(&mut self, parts: &[WeightPart], role: TensorRole) -> Result<D::Weight, ModelError> {
@@ -92,11 +92,11 @@ impl<D: Device> Loader<'_, D> {
 
     fn vector(&mut self, role: TensorRole, length: usize) -> Result<D::Buffer, ModelError> {
         let values = self.checkpoint.vector(role, length)?;
-        self.upload(&values)
+        self.upload(&values, Precision::Full)
     }
 
-    fn upload(&mut self, values: &[f32]) -> Result<D::Buffer, ModelError> {
-        let mut buffer = self.device.allocate(values.len())?;
+    fn upload(&mut self, values: &[f32], precision: Precision) -> Result<D::Buffer, ModelError> {
+        let mut buffer = self.device.allocate(values.len(), precision)?;
         self.device.write_f32(&mut buffer, values)?;
         Ok(buffer)
     }

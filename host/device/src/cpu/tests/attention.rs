@@ -35,10 +35,10 @@ impl Layer {
         let uploaded = self.device.upload_batch(batch).unwrap();
         let mut qkv = buffer(&mut self.device, qkv);
         let count = batch.token_count() * self.shape.heads * self.shape.head_dim;
-        let mut out = self.device.allocate(count).unwrap();
+        let mut out = self.device.allocate(count, Precision::Full).unwrap();
         let (shape, kv) = (&self.shape, &mut self.kv);
         let head_norm = self.norms.as_ref().map(|[query, key]| HeadNorm { query, key, epsilon: 1e-5 });
-        let rope = Rope { inverse_frequencies: &self.frequencies, head_norm };
+        let rope = Rope { inverse_frequencies: &self.frequencies, sections: [shape.head_dim / 2, 0, 0], head_norm };
         self.device.rope_and_write_kv(&mut qkv, &rope, shape, &uploaded, kv, 1).unwrap();
         self.device.attention(&qkv, shape, &uploaded, kv, 1, &mut out).unwrap();
         read(&mut self.device, &out, count)
@@ -232,10 +232,11 @@ fn sequences_may_share_slots() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let mut layer = Layer::new(device(1, Activations::Exact, Isa::portable()), shape(2, 1, 16, None), DType::F32);
-    let mut qkv = layer.device.allocate(64).unwrap();
+    let mut qkv = layer.device.allocate(64, Precision::Full).unwrap();
     let mut refuse = |shape: AttentionShape, slot: u32, layer_index: usize, expect: &str| {
         let batch = layer.device.upload_batch(&batch_of(&[(1, &[slot])])).unwrap();
-        let rope = Rope { inverse_frequencies: &layer.frequencies, head_norm: None };
+        let rope =
+            Rope { inverse_frequencies: &layer.frequencies, sections: [shape.head_dim / 2, 0, 0], head_norm: None };
         let outcome = layer.device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut layer.kv, layer_index);
         let error = outcome.unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
@@ -247,6 +248,30 @@ fn what_does_not_fit_is_refused() {
     let layout = |dtype, page_tokens| KvLayout { layers: 1, kv_heads: 1, head_dim: 16, dtype, page_tokens };
     assert!(matches!(layer.device.allocate_kv(layout(DType::BF16, 1), 8), Err(DeviceError::Unsupported(_))));
     assert!(matches!(layer.device.allocate_kv(layout(DType::F16, 0), 8), Err(DeviceError::Shape(_))));
+}
+
+#[test]
+fn each_plane_of_positions_turns_its_own_pairs() {
+    let mut random = Random(14);
+    let (shape, sections) = (shape(3, 1, 16, None), [2, 5, 1]);
+    let (rows, width) = (3, 5 * 16);
+    let qkv = random.floats(rows * width);
+    let planes = [[3, 4, 5], [100, 7, 0], [0, 1, 999]];
+    let mut layer = Layer::new(device(2, Activations::Exact, Isa::detect()), shape, DType::F32);
+    let mut rotated = |positions: Vec<u32>, sections: [usize; 3]| {
+        let batch = Batch { positions, ..batch_of(&[(rows, &[9, 8, 7])]) };
+        let batch = layer.device.upload_batch(&batch).unwrap();
+        let mut qkv = buffer(&mut layer.device, &qkv);
+        let rope = Rope { inverse_frequencies: &layer.frequencies, sections, head_norm: None };
+        layer.device.rope_and_write_kv(&mut qkv, &rope, &shape, &batch, &mut layer.kv, 0).unwrap();
+        read(&mut layer.device, &qkv, rows * width)
+    };
+    let expect = planes.map(|plane| rotated(plane.to_vec(), [8, 0, 0]));
+    let actual = rotated(planes.concat(), sections);
+    for (index, value) in actual.into_iter().enumerate() {
+        let plane = [0, 0, 1, 1, 1, 1, 1, 2][index % 8];
+        assert_eq!(value, expect[plane][index], "element {index}");
+    }
 }
 
 #[test]

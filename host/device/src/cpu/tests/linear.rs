@@ -52,7 +52,7 @@ fn products_equal_the_reference() {
                     let mut device = device(threads, activations, isa);
                     let weight = device.load_weight(&parts.each_ref().map(|stored| stored.part.clone())).unwrap();
                     let (input, bias) = (buffer(&mut device, &x), buffer(&mut device, &bias));
-                    let mut out = device.allocate(expect.len()).unwrap();
+                    let mut out = device.allocate(expect.len(), Precision::Full).unwrap();
                     device.linear(&weight, Some(&bias), &input, count, &mut out).unwrap();
                     let whole = read(&mut device, &out, expect.len());
                     let error = relative_error(&whole, &expect);
@@ -80,7 +80,7 @@ fn threads_do_not_change_results() {
         let results = [1, 2, 5].map(|threads| {
             let mut device = device(threads, Activations::Quantized, Isa::detect());
             let weight = device.load_weight(std::slice::from_ref(&stored.part)).unwrap();
-            let (input, mut out) = (buffer(&mut device, &x), device.allocate(9 * 200).unwrap());
+            let (input, mut out) = (buffer(&mut device, &x), device.allocate(9 * 200, Precision::Full).unwrap());
             device.linear(&weight, None, &input, 9, &mut out).unwrap();
             read(&mut device, &out, 9 * 200)
         });
@@ -101,7 +101,8 @@ fn embeddings_are_the_table_s_rows() {
         for (isa, threads) in machines() {
             let mut device = device(threads, Activations::Quantized, isa);
             let table = device.load_weight(std::slice::from_ref(&stored.part)).unwrap();
-            let (uploaded, mut out) = (device.upload_batch(&batch).unwrap(), device.allocate(4 * columns).unwrap());
+            let (uploaded, mut out) =
+                (device.upload_batch(&batch).unwrap(), device.allocate(4 * columns, Precision::Full).unwrap());
             device.embed(&table, &uploaded, &mut out).unwrap();
             let out = read(&mut device, &out, 4 * columns);
             for (row, expect) in [(0, &stored.rows[0]), (1, &stored.rows[36]), (2, &given), (3, &stored.rows[5])] {
@@ -142,7 +143,7 @@ fn what_does_not_fit_is_refused() {
         assert!(error.contains(expect), "{error}");
     }
     let weight = device.load_weight(&[part(8, WeightFormat::F32, 1, 2, RowOrder::Natural)]).unwrap();
-    let (x, mut out) = (buffer(&mut device, &[1.0]), device.allocate(1).unwrap());
+    let (x, mut out) = (buffer(&mut device, &[1.0]), device.allocate(1, Precision::Full).unwrap());
     assert!(matches!(device.linear(&weight, None, &x, 1, &mut out), Err(DeviceError::Shape(_))));
     let mut batch = Batch::default();
     batch.push_sequence(&[1], 0..1, &[0]);

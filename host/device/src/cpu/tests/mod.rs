@@ -60,7 +60,7 @@ fn device(threads: usize, activations: Activations, isa: Isa) -> CpuDevice {
 }
 
 fn buffer(device: &mut CpuDevice, values: &[f32]) -> CpuBuffer {
-    let mut buffer = device.allocate(values.len()).unwrap();
+    let mut buffer = device.allocate(values.len(), Precision::Full).unwrap();
     device.write_f32(&mut buffer, values).unwrap();
     buffer
 }

@@ -14,8 +14,10 @@ fn rows_are_independent_of_each_other_and_of_threads() {
         let gate_up = buffer(&mut device, &x[rows.start * 2 * width..rows.end * 2 * width]);
         let other = buffer(&mut device, &y[rows.start * width..rows.end * width]);
         let weight = buffer(&mut device, &weight);
-        let (mut gated, mut normed) =
-            (device.allocate(count * width).unwrap(), device.allocate(count * width).unwrap());
+        let (mut gated, mut normed) = (
+            device.allocate(count * width, Precision::Full).unwrap(),
+            device.allocate(count * width, Precision::Full).unwrap(),
+        );
         device.silu_mul(&gate_up, count, width, &mut gated).unwrap();
         device.rms_norm(&gated, &weight, 1e-5, count, &mut normed).unwrap();
         let mut out = read(&mut device, &normed, count * width);
@@ -44,7 +46,7 @@ fn sample_rows_are_gathered() {
     batch.sample_rows = vec![0, 2, 4];
     let batch = device.upload_batch(&batch).unwrap();
     let x = buffer(&mut device, &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]);
-    let mut out = device.allocate(6).unwrap();
+    let mut out = device.allocate(6, Precision::Full).unwrap();
     device.gather_sample_rows(&x, &batch, 2, &mut out).unwrap();
     assert_eq!(read(&mut device, &out, 6), [0.0, 0.5, 2.0, 2.5, 4.0, 4.5]);
 }
