@@ -197,7 +197,7 @@ fn through_the_engine() {
         assert!(retractions(&engine) > 0, "what was let in outgrew the memory");
     }
 
-    let pages = |kv_slots| OpenOptions { kv_slots, kv_page_tokens: 16, ..OpenOptions::default() };
+    let pages = |kv_slots| OpenOptions { kv_slots: Some(kv_slots), kv_page_tokens: 16, ..OpenOptions::default() };
     let engine = start_with(&pages(ROOMY), EngineLimits::default());
     assert_same_outcomes("in pages", &together(&engine, "together"), &expect);
     assert_same_outcomes("in pages, cached", &together(&engine, "together"), &expect);

@@ -28,7 +28,7 @@ pub(crate) fn exact() -> Model {
 
 /// A file or folder.
 pub(crate) fn open(path: &Path, device: CpuDevice, kv_dtype: DType) -> Model {
-    let options = OpenOptions { kv_slots: KV_SLOTS, kv_dtype, ..OpenOptions::default() };
+    let options = OpenOptions { kv_slots: Some(KV_SLOTS), kv_dtype: Some(kv_dtype), ..OpenOptions::default() };
     let loaded = load(path, device, &options).unwrap_or_else(|error| panic!("{error}"));
     Model { runner: loaded.runner }
 }

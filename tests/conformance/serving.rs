@@ -11,7 +11,7 @@ use crate::compute;
 
 /// An engine that serves the default model with KV memory for `kv_slots` tokens.
 pub(crate) fn start(kv_slots: usize, limits: EngineLimits) -> EngineHandle {
-    let options = OpenOptions { kv_slots, ..OpenOptions::default() };
+    let options = OpenOptions { kv_slots: Some(kv_slots), ..OpenOptions::default() };
     start_with(&options, limits)
 }
 

@@ -101,7 +101,7 @@ fn main() {
 /// Median and 90th percentile.
 fn measure(sequences: usize, ahead: bool) -> [f64; 2] {
     let device = CpuDevice::new(CpuConfig { threads: 1, ..CpuConfig::default() });
-    let options = OpenOptions { kv_slots: 64, ..OpenOptions::default() };
+    let options = OpenOptions { kv_slots: Some(64), ..OpenOptions::default() };
     let opened = sglhost_model::open(&sglhost_tests::model::default_gguf(), device, &options).unwrap();
     let slots = sequences * (PROMPT_TOKENS + OUTPUT_TOKENS + 1) as usize;
     let steps = Arc::new(Mutex::new(Vec::new()));

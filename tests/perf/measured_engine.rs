@@ -10,7 +10,7 @@ use sglhost_core::limits::EngineLimits;
 use sglhost_core::{RunId, SamplingParams, TenantId, TokenId};
 use sglhost_device::{Batch, CpuConfig, CpuDevice, RowRequest, RowResult};
 use sglhost_engine::{CallEvent, Engine, EngineHandle, Request, ServedModel, SystemClock, Work};
-use sglhost_model::{ModelError, ModelInfo, ModelRunner, OpenOptions};
+use sglhost_model::{KV_SLOTS, ModelError, ModelInfo, ModelRunner, OpenOptions};
 use sglhost_tests::model::default_gguf;
 
 /// Tokens of the prompt, and of the output, that warm a fresh engine up.
@@ -33,7 +33,7 @@ impl MeasuredEngine {
         let path = flags.get("model").map_or_else(default_gguf, PathBuf::from);
         let (config, options) = (CpuConfig::default(), OpenOptions::default());
         let device = CpuDevice::new(CpuConfig { threads: flags.number("threads", config.threads), ..config });
-        let options = OpenOptions { kv_slots: flags.number("kv-tokens", options.kv_slots), ..options };
+        let options = OpenOptions { kv_slots: Some(flags.number("kv-tokens", KV_SLOTS)), ..options };
         let opened = sglhost_model::open(&path, device, &options).unwrap();
         let busy = Arc::new(AtomicU64::new(0));
         let runner = Box::new(TimedRunner { inner: opened.runner, busy: Arc::clone(&busy) });

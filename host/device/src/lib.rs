@@ -236,4 +236,6 @@ pub trait Device: Send + 'static {
     fn sample(&mut self, logits: &mut Self::Buffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError>;
     /// Waits for the results of the oldest [`Device::sample`] not waited for, a row each; there are at most two.
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, DeviceError>;
+    /// After a failure: forgets what was launched and not waited for. Buffers stay, whatever is in them.
+    fn reset(&mut self) {}
 }

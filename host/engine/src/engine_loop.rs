@@ -61,6 +61,8 @@ pub(crate) struct EngineLoop {
     model_time: Duration,
     /// The last step found nothing it could compute.
     stalled: bool,
+    /// Why nothing will be computed again in this process: what every call is answered.
+    lost: Option<Error>,
 }
 
 /// What a step asked of the sampler: for each row the sequence, and which of its tokens it follows.
@@ -93,6 +95,7 @@ impl EngineLoop {
             observer: Observer::new(metrics),
             model_time: Duration::ZERO,
             stalled: false,
+            lost: None,
         }
     }
 
@@ -118,12 +121,22 @@ impl EngineLoop {
     fn supervised(&mut self, act: impl FnOnce(&mut Self) -> Result<(), ModelError>) {
         let reason = match catch_unwind(AssertUnwindSafe(|| act(self))) {
             Ok(Ok(())) => return,
+            Ok(Err(error)) if error.is_final() => {
+                self.lost = Some(Error::unavailable(format!("{error}; the process must be started again")));
+                error.to_string()
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "an internal error, which is on the host's standard error".to_owned(),
         };
-        tracing::error!("The engine restarts after {reason}");
-        self.fail_all(&Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed")));
+        match &self.lost {
+            Some(_) => tracing::error!("The engine stops after {reason}"),
+            None => tracing::error!("The engine restarts after {reason}"),
+        }
+        let restarted =
+            || Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed"));
+        self.fail_all(&self.lost.clone().unwrap_or_else(restarted));
         self.in_flight = None;
+        self.runner.reset();
         self.paused.clear();
         self.scheduler = Scheduler::new(self.limits.clone(), &*self.runner);
         self.observer.restarted();
@@ -178,6 +191,11 @@ impl EngineLoop {
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
         self.observer.metrics.prompt_tokens.inc_by(state.prompt_tokens());
         for mut sequence in sequences {
+            if let Some(error) = &self.lost {
+                state.end(CallEvent::Failed(error.clone()), now);
+                self.observer.metrics.failed_calls.inc();
+                break;
+            }
             match &mut sequence.goal {
                 Goal::Publish if refused => {
                     state.end(CallEvent::Failed(no_room_to_publish(sequence.tokens.len(), self.context_length)), now);

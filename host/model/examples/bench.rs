@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse()?;
     let device = CpuDevice::new(CpuConfig { threads: arguments.threads, ..CpuConfig::default() });
     let started = Instant::now();
-    let options = OpenOptions { kv_slots: KV_SLOTS, ..OpenOptions::default() };
+    let options = OpenOptions { kv_slots: Some(KV_SLOTS), ..OpenOptions::default() };
     let mut model = load(&arguments.model, device, &options)?.runner;
     if !arguments.json {
         println!("{}: loaded in {:.0?}", model.info().description, started.elapsed());

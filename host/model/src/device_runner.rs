@@ -100,4 +100,8 @@ impl<D: Device> ModelRunner for DeviceRunner<D> {
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError> {
         Ok(self.device.wait_sampled()?)
     }
+
+    fn reset(&mut self) {
+        self.device.reset();
+    }
 }

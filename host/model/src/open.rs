@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sglhost_device::{DType, Device, KvLayout};
+use sglhost_device::{DType, Device, KvLayout, MemoryInfo};
 use sglhost_text::{Roles, Tokenizer};
 
 use crate::{
@@ -17,10 +17,14 @@ use crate::{
 pub struct OpenOptions {
     /// The name it is served under; that of its file or folder if there is none.
     pub name: Option<String>,
-    /// Tokens that its KV memory holds, at least 1.
-    pub kv_slots: usize,
-    /// Element type of the KV memory.
-    pub kv_dtype: DType,
+    /// Tokens that its KV memory holds, at least 1. If there is none: what fits into `memory_fraction` of a device with
+    /// memory of its own, [`KV_SLOTS`] on any other.
+    pub kv_slots: Option<usize>,
+    /// How much of a device's own memory everything may take but the activations: weights and KV memory of this model,
+    /// and whatever else is there.
+    pub memory_fraction: f64,
+    /// Element type of the KV memory; the device's own choice if there is none.
+    pub kv_dtype: Option<DType>,
     /// Tokens of a page of it, at least 1: see [`KvLayout::page_tokens`].
     pub kv_page_tokens: usize,
     /// A chat template (Jinja) in place of the one in the model's files.
@@ -29,10 +33,23 @@ pub struct OpenOptions {
     pub now: Option<Duration>,
 }
 
+/// Tokens of KV memory on a device that shares the machine's: 188 MB for the default model.
+pub const KV_SLOTS: usize = 8192;
+
+/// As SGLang's for one GPU: what is left is for activations of the largest batch.
+pub const MEMORY_FRACTION: f64 = 0.88;
+
 impl Default for OpenOptions {
-    /// KV memory for 8,192 tokens in F16: 188 MB for the default model.
     fn default() -> Self {
-        Self { name: None, kv_slots: 8192, kv_dtype: DType::F16, kv_page_tokens: 1, chat_template: None, now: None }
+        Self {
+            name: None,
+            kv_slots: None,
+            memory_fraction: MEMORY_FRACTION,
+            kv_dtype: None,
+            kv_page_tokens: 1,
+            chat_template: None,
+            now: None,
+        }
     }
 }
 
@@ -72,7 +89,7 @@ pub fn open<D: Device>(path: &Path, device: D, options: &OpenOptions) -> Result<
 /// # Errors
 /// As [`open`].
 pub fn load<D: Device>(path: &Path, mut device: D, options: &OpenOptions) -> Result<Loaded<D>, ModelError> {
-    if options.kv_slots == 0 {
+    if options.kv_slots == Some(0) {
         return Err(ModelError::Unsupported("a model needs KV memory for at least one token".into()));
     }
     let files = read(path)?;
@@ -88,8 +105,29 @@ pub fn load<D: Device>(path: &Path, mut device: D, options: &OpenOptions) -> Res
     };
     let model = Decoder::load(&mut device, checkpoint)?;
     let info = info(path, &files, &device, options);
-    let runner = DeviceRunner::new(info, device, model, options.kv_slots)?;
+    let kv_slots = match options.kv_slots {
+        Some(slots) => slots,
+        None => fitting_slots(&device, &info.kv, options.memory_fraction)?,
+    };
+    let runner = DeviceRunner::new(info, device, model, kv_slots)?;
     Ok(Loaded { runner, tokenizer: Arc::new(files.tokenizer), roles })
+}
+
+/// How many slots fit, now that the weights are loaded.
+fn fitting_slots(device: &impl Device, layout: &KvLayout, fraction: f64) -> Result<usize, ModelError> {
+    let Some(MemoryInfo { total_bytes, free_bytes }) = device.memory()? else { return Ok(KV_SLOTS) };
+    let taken = total_bytes - free_bytes;
+    let slots = ((total_bytes as f64 * fraction) as usize).saturating_sub(taken) / layout.slot_bytes();
+    if slots < layout.page_tokens {
+        let megabytes = |bytes: usize| bytes / 1_000_000;
+        return Err(ModelError::Unsupported(format!(
+            "no room for KV memory: {} of {} MB are taken with the weights, and a fraction of {fraction} may be taken in \
+             all; a larger fraction, a smaller model or a GPU with more memory is needed",
+            megabytes(taken),
+            megabytes(total_bytes)
+        )));
+    }
+    Ok(slots)
 }
 
 /// The tokenizer of the model at `path`, without its weights.
@@ -152,7 +190,7 @@ fn info(path: &Path, files: &ModelFiles, device: &impl Device, options: &OpenOpt
             layers: config.layers,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            dtype: options.kv_dtype,
+            dtype: options.kv_dtype.unwrap_or(device.kv_dtype()),
             page_tokens: options.kv_page_tokens,
         },
         description: format!("{}, {}", device.description(), files.checkpoint.weight_formats()),
@@ -223,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_whole_file_runs() {
-        let options = OpenOptions { kv_slots: 4, kv_page_tokens: 2, ..OpenOptions::default() };
+        let options = OpenOptions { kv_slots: Some(4), kv_page_tokens: 2, ..OpenOptions::default() };
         let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
         let info = loaded.runner.info();
         assert_eq!(info.kv.page_tokens, 2);
@@ -238,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_batch_without_sample_rows_or_tokens_is_fine() {
-        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let options = OpenOptions { kv_slots: Some(4), ..OpenOptions::default() };
         let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
         let mut batch = Batch::default();
         loaded.runner.forward(&batch).unwrap();
@@ -250,7 +288,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a slot outside the KV memory")]
     fn a_slot_that_is_not_there_is_a_bug() {
-        let options = OpenOptions { kv_slots: 4, ..OpenOptions::default() };
+        let options = OpenOptions { kv_slots: Some(4), ..OpenOptions::default() };
         let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
         let mut batch = Batch::default();
         batch.push_sequence(&[0], 0..1, &[4]);
@@ -273,7 +311,7 @@ mod tests {
         let many = tiny(&["a", "b", "c", "d"], "").bytes();
         check(load_bytes(&many, &options), "its tokenizer has 4 tokens, its embedding only 3 rows");
         let whole = tiny(&["a", "b", "c"], "").bytes();
-        check(load_bytes(&whole, &OpenOptions { kv_slots: 0, ..options.clone() }), "at least one token");
+        check(load_bytes(&whole, &OpenOptions { kv_slots: Some(0), ..options.clone() }), "at least one token");
         let template = OpenOptions { chat_template: Some("{% if %}".into()), ..options };
         check(load_bytes(&whole, &template), "chat template");
     }

@@ -44,6 +44,14 @@ pub enum ModelError {
     Unsupported(String),
 }
 
+impl ModelError {
+    /// Whether nothing will work again in this process.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Device(DeviceError::Lost { .. }))
+    }
+}
+
 /// One model on one device, with KV memory of `kv_slots` tokens.
 ///
 /// `forward` and `sample` are launched separately, so that masks can be built while the forward pass runs. What is
@@ -70,4 +78,6 @@ pub trait ModelRunner: Send {
     fn sample(&mut self, rows: &[RowRequest]) -> Result<(), ModelError>;
     /// Waits for the results of the oldest `sample` not waited for; there are at most two.
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, ModelError>;
+    /// After a failure: forgets what was launched and not waited for. What KV memory holds means nothing any more.
+    fn reset(&mut self) {}
 }

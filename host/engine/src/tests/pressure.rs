@@ -1,8 +1,9 @@
 //! Many calls at once: sharing, memory, slow and absent readers, failure.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use sglhost_core::{ErrorCode, limits::EngineLimits};
+use sglhost_model::{DeviceError, ModelError};
 
 use super::scripted::{Bench, collect, expected_text};
 use crate::CallEvent;
@@ -127,7 +128,7 @@ fn a_device_error_answers_what_was_under_way_and_the_engine_goes_on() {
     let mut bench = Bench::new(1000, EngineLimits::default());
     let calls: Vec<_> = (0..3).map(|token| bench.generate(&[token, 1], 20)).collect();
     bench.step();
-    bench.fail.store(true, Ordering::Relaxed);
+    *bench.fail.lock().unwrap() = Some(ModelError::Unsupported("a scripted failure".to_owned()));
     bench.finish();
     for call in calls {
         let error = collect(call).1.unwrap_err();
@@ -137,4 +138,23 @@ fn a_device_error_answers_what_was_under_way_and_the_engine_goes_on() {
     let next = bench.generate(&[1, 2], 5);
     bench.finish();
     assert_eq!(collect(next).0, expected_text(&[1, 2], 5));
+}
+
+#[test]
+fn a_lost_device_answers_everything_and_is_left_alone() {
+    let mut bench = Bench::new(1000, EngineLimits::default());
+    let running = bench.generate(&[1, 1], 20);
+    bench.step();
+    let lost = DeviceError::Lost { call: "cuLaunchKernel", reason: "CUDA_ERROR_ILLEGAL_ADDRESS".to_owned() };
+    *bench.fail.lock().unwrap() = Some(lost.into());
+    bench.finish();
+    let steps = bench.metrics.steps.get();
+    let later = bench.generate(&[1, 2], 5);
+    bench.finish();
+    for call in [running, later] {
+        let error = collect(call).1.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert!(error.message.contains("ILLEGAL_ADDRESS; the process must be started again"), "{error}");
+    }
+    assert_eq!(bench.metrics.steps.get(), steps, "nothing is computed any more");
 }

@@ -8,7 +8,6 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
@@ -128,7 +127,8 @@ pub(super) struct Scripted {
     /// Tokens of the last sampling that was computed.
     sampled: Vec<TokenId>,
     pub(super) seen: Arc<Mutex<Seen>>,
-    pub(super) fail: Arc<AtomicBool>,
+    /// What the next pass fails with.
+    pub(super) fail: Arc<Mutex<Option<ModelError>>>,
 }
 
 enum Launched {
@@ -247,9 +247,8 @@ impl ModelRunner for Scripted {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        if self.fail.swap(false, Ordering::Relaxed) {
-            self.launched.clear();
-            return Err(ModelError::Unsupported("a scripted failure".to_owned()));
+        if let Some(error) = self.fail.lock().unwrap().take() {
+            return Err(error);
         }
         self.launched.push_back(Launched::Forward(Box::new(batch.clone())));
         Ok(())
@@ -268,6 +267,10 @@ impl ModelRunner for Scripted {
             }
         }
         panic!("nothing was sampled");
+    }
+
+    fn reset(&mut self) {
+        self.launched.clear();
     }
 }
 
@@ -290,7 +293,8 @@ pub(super) struct Bench {
     pub(super) engine: EngineLoop,
     pub(super) clock: Arc<TestClock>,
     pub(super) seen: Arc<Mutex<Seen>>,
-    pub(super) fail: Arc<AtomicBool>,
+    /// What the next pass fails with.
+    pub(super) fail: Arc<Mutex<Option<ModelError>>>,
     pub(super) metrics: Arc<EngineMetrics>,
     inbox: SyncSender<Message>,
     tokenizer: Arc<Tokenizer>,

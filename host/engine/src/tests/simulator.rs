@@ -11,7 +11,6 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -20,6 +19,7 @@ use sglhost_core::{
     ChoicesMethod, ErrorCode, SamplingParams, StopConditions, TokenId,
     limits::{EngineLimits, SchedulePolicy},
 };
+use sglhost_model::ModelError;
 use tokio::sync::mpsc::{Receiver, error::TryRecvError};
 
 use super::{
@@ -170,7 +170,7 @@ impl World {
         let jump = if self.random.random_bool(0.001) { 20_000 } else { self.random.random_range(0..10) };
         self.bench.advance(Duration::from_millis(jump));
         if self.may_fail && self.random.random_bool(0.002) {
-            self.bench.fail.store(true, Ordering::Relaxed);
+            *self.bench.fail.lock().unwrap() = Some(ModelError::Unsupported("a scripted failure".to_owned()));
             self.failures += 1;
         }
         self.bench.step();
