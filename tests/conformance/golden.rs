@@ -1,17 +1,9 @@
 //! The golden values, as `golden/make.py` wrote them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::sync::OnceLock;
 
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-
-/// The folder of golden files.
-pub(crate) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/golden")
-}
+use sglhost_tests::golden::{Arrays, folder};
 
 /// Everything about the default model.
 pub(crate) struct Golden {
@@ -111,35 +103,5 @@ fn read() -> Golden {
         tokenizer: document.tokenizer,
         logit_stride: document.logit_stride,
         distribution_every: document.distribution_every,
-    }
-}
-
-/// A safetensors file of golden values.
-pub(crate) struct Arrays {
-    bytes: Vec<u8>,
-}
-
-impl Arrays {
-    pub(crate) fn open(name: &str) -> Self {
-        Self { bytes: std::fs::read(folder().join(name)).unwrap() }
-    }
-
-    fn array<const N: usize>(&self, name: &str, dtype: Dtype) -> Vec<[u8; N]> {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        let array = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(array.dtype(), dtype, "{name}");
-        array.data().chunks_exact(N).map(|bytes| bytes.try_into().unwrap()).collect()
-    }
-
-    pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
-        self.array(name, Dtype::F32).into_iter().map(f32::from_le_bytes).collect()
-    }
-
-    pub(crate) fn u16(&self, name: &str) -> Vec<u32> {
-        self.array(name, Dtype::U16).into_iter().map(|bytes| u16::from_le_bytes(bytes).into()).collect()
-    }
-
-    pub(crate) fn u32(&self, name: &str) -> Vec<u32> {
-        self.array(name, Dtype::U32).into_iter().map(u32::from_le_bytes).collect()
     }
 }

@@ -1,7 +1,9 @@
 //! Logits equal those of transformers where nothing is rounded to fewer bits.
 
+use sglhost_tests::distance::{largest_error, relative_l2};
+
 use crate::{
-    compare::{Measured, largest_error, measure_all, relative_l2, side_by_side},
+    compare::{Measured, measure_all, side_by_side},
     compute,
     golden::smollm2,
     model,

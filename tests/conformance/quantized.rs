@@ -1,11 +1,15 @@
 //! With quantized activations, as the model is served, its distributions stay close to the exact ones.
 
 use sglhost_device::DType;
+use sglhost_tests::{
+    distance::divergence,
+    golden::{Arrays, folder},
+};
 
 use crate::{
-    compare::{divergence, side_by_side},
+    compare::side_by_side,
     compute,
-    golden::{Arrays, folder, smollm2},
+    golden::smollm2,
     model::{self, Sequence},
     tiny::GGUF_FILES,
 };

@@ -6,11 +6,13 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use sglhost_device::DType;
+use sglhost_tests::{
+    distance::relative_l2,
+    golden::{Arrays, folder},
+};
 
 use crate::{
-    compare::relative_l2,
     compute,
-    golden::{Arrays, folder},
     model::{self, Sequence},
 };
 

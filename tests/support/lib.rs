@@ -1,6 +1,9 @@
 //! What several test folders share: finding the model, building guests and the binary, a scripted model runner.
 
 pub mod binary;
+pub mod distance;
+pub mod golden;
 pub mod guests;
 pub mod model;
 pub mod scripted;
+pub mod sequences;
