@@ -6,11 +6,13 @@ use sglhost_core::{SamplingParams, limits::EngineLimits};
 use sglhost_engine::{Call, EngineHandle, Outcome, Work};
 use sglhost_model::OpenOptions;
 
+use sglhost_tests::serving::retractions;
+
 use crate::{
     compute,
     golden::smollm2,
     model::{self, Model, Part},
-    serving::{finish, start, start_with, submit},
+    serving::{assert_same_outcomes, finish, start, start_with, submit},
 };
 
 /// The longest prompt's length here; keeps the test short.
@@ -133,30 +135,8 @@ fn together(engine: &EngineHandle, tenant: &str) -> Vec<Outcome> {
     calls.into_iter().map(finish).collect()
 }
 
-/// Tokens and the bits of all log-probabilities.
-fn assert_same_outcomes(what: &str, actual: &[Outcome], expect: &[Outcome]) {
-    assert_eq!(actual.len(), expect.len(), "{what}");
-    for (index, (actual, expect)) in actual.iter().zip(expect).enumerate() {
-        let what = format!("{what}: call {index}");
-        let bits = |outcome: &Outcome| -> Vec<(u32, u32)> {
-            let all = outcome.logprobs.iter().chain(outcome.top_logprobs.iter().flatten());
-            all.map(|token| (token.token, token.logprob.to_bits())).collect()
-        };
-        assert_eq!(actual.tokens, expect.tokens, "{what}");
-        assert_eq!(actual.text, expect.text, "{what}");
-        let (actual, expect) = (bits(actual), bits(expect));
-        assert_eq!(expect.len(), GENERATED as usize * 257, "{what}");
-        let difference = actual.iter().zip(&expect).position(|(a, e)| a != e);
-        assert_eq!((actual.len(), difference), (expect.len(), None), "{what}: the first different log-probability");
-    }
-}
-
 fn cached(outcomes: &[Outcome]) -> u64 {
     outcomes.iter().map(|outcome| outcome.usage.cached_tokens).sum()
-}
-
-fn retractions(engine: &EngineHandle) -> u64 {
-    engine.metrics().map(|metrics| metrics.retractions.get()).sum()
 }
 
 fn prompts(outcomes: &[Outcome]) -> u64 {

@@ -7,3 +7,4 @@ pub mod guests;
 pub mod model;
 pub mod scripted;
 pub mod sequences;
+pub mod serving;
