@@ -3,3 +3,4 @@
 //! *Boundary*: plain functions over slices. No threads, no files, no idea of a model; `host/device` brings those.
 
 pub mod cpu;
+pub mod cuda;

@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minijinja", &["sglhost-text"]),
     ("safetensors", &["sglhost-model"]),
     ("memmap2", &["sglhost-device"]),
+    ("cudarc", &["sglhost-device"]),
     ("dashmap", &["sglhost-runtime"]),
     ("clap", &["sglhost"]),
     ("anyhow", &[]), // Libraries here have typed errors.

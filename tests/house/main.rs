@@ -1,5 +1,6 @@
-//! The house rules that a compiler does not check: which crate may know which.
+//! The house rules that a compiler does not check: which crate may know which, what was compiled from what.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cuda_images;
 mod floors;
