@@ -1,5 +1,7 @@
 //! What one forward pass works on.
 
+use crate::DeviceError;
+
 /// The rows of one forward pass: tokens of many sequences, in chunks or singly, side by side.
 ///
 /// Settled with room for images (`embedding_rows`), M-RoPE (`positions` of three planes), speculation and scores
@@ -74,5 +76,55 @@ impl Batch {
         self.context_slots.extend_from_slice(context);
         self.sequence_starts.push(self.tokens.len() as u32);
         self.context_starts.push(self.context_slots.len() as u32);
+    }
+
+    /// Checks what every device relies on: lists have the lengths that their documentation says, starts never decrease,
+    /// a sequence's context is at least as long as its chunk, rows lie within the batch and within the last sampling of
+    /// `sampled` rows, and no two tokens share a slot (they are written by several threads).
+    ///
+    /// Gives one more than the largest slot written or read.
+    pub(crate) fn check(&self, sampled: usize) -> Result<usize, DeviceError> {
+        let fail = |reason: String| Err(DeviceError::Shape(reason));
+        let tokens = self.tokens.len();
+        let planes = [tokens, 3 * tokens];
+        if !planes.contains(&self.positions.len()) || self.slots.len() != tokens {
+            return fail(format!("{tokens} tokens, {} positions, {} slots", self.positions.len(), self.slots.len()));
+        }
+        let ends = |starts: &[u32], end: usize| match starts {
+            [] => end == 0,
+            [first, .., last] => *first == 0 && *last as usize == end && starts.is_sorted(),
+            [only] => *only == 0 && end == 0,
+        };
+        if !ends(&self.sequence_starts, tokens)
+            || !ends(&self.context_starts, self.context_slots.len())
+            || self.sequence_starts.len() != self.context_starts.len()
+        {
+            return fail("starts of sequences and contexts do not cover the batch".to_owned());
+        }
+        let contexts = self.context_starts.windows(2).map(|pair| pair[1] - pair[0]);
+        let chunks = self.sequence_starts.windows(2).map(|pair| pair[1] - pair[0]);
+        if let Some((s, _)) = contexts.zip(chunks).enumerate().find(|(_, (context, chunk))| context < chunk) {
+            return fail(format!("the context of sequence {s} is shorter than its chunk"));
+        }
+        if let Some(row) = self.sample_rows.iter().find(|&&row| row as usize >= tokens) {
+            return fail(format!("sample row {row} of a batch of {tokens} tokens"));
+        }
+        if let Some((row, _)) = self.embedding_rows.iter().find(|(row, _)| *row as usize >= tokens) {
+            return fail(format!("embedding row {row} of a batch of {tokens} tokens"));
+        }
+        if let Some((row, from)) =
+            self.sampled_inputs.iter().find(|&&(row, from)| row as usize >= tokens || from as usize >= sampled)
+        {
+            return fail(format!("row {row} of {tokens} takes row {from} of a sampling of {sampled}"));
+        }
+        if self.adapters.iter().any(|&adapter| adapter != 0) {
+            return Err(DeviceError::Unsupported("adapters".to_owned()));
+        }
+        let mut slots = self.slots.clone();
+        slots.sort_unstable();
+        if let Some(pair) = slots.windows(2).find(|pair| pair[0] == pair[1]) {
+            return fail(format!("two tokens are to be written to slot {}", pair[0]));
+        }
+        Ok(self.context_slots.iter().chain(slots.last()).max().map_or(0, |&slot| slot as usize + 1))
     }
 }

@@ -38,6 +38,9 @@ pub enum DeviceError {
         /// Which of the two it was.
         reason: &'static str,
     },
+    /// There is no GPU that can be used.
+    #[error(transparent)]
+    NoGpu(#[from] crate::cuda::NoGpu),
     /// A call of the device's driver or of one of its libraries failed. A later call may succeed.
     #[error("{call} failed: {reason}")]
     Driver {

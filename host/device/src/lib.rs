@@ -10,12 +10,14 @@
 
 mod batch;
 pub mod cpu;
+pub mod cuda;
 mod error;
 mod sample;
 mod weight;
 
 pub use batch::Batch;
 pub use cpu::{Activations, CpuConfig, CpuDevice};
+pub use cuda::{CudaConfig, CudaDevice};
 pub use error::DeviceError;
 pub use sample::{RowRequest, RowResult, SampleRow};
 pub use weight::{DType, MappedBytes, MappedFile, RowOrder, WeightFormat, WeightPart};
@@ -29,7 +31,7 @@ pub struct KvLayout {
     pub kv_heads: usize,
     /// Elements of one head.
     pub head_dim: usize,
-    /// Element type (F32 or F16 on the CPU).
+    /// Element type: F32 or F16 on the CPU, BF16 on a GPU.
     pub dtype: DType,
     /// Tokens a page holds; 1 is token-granular. Slot `page * page_tokens + offset` is token `offset` of its page, so a
     /// slot names a token whatever this is.

@@ -2,6 +2,8 @@
 
 use std::{fs::File, ops::Range, path::Path, sync::Arc};
 
+use sglhost_kernels::cpu::{dot_rows::Element, pack::PanelFormat};
+
 use crate::DeviceError;
 
 /// Element type of a buffer or of KV memory.
@@ -84,11 +86,36 @@ impl WeightFormat {
         }
     }
 
+    /// What the CPU's kernels call it.
+    pub(crate) fn encoding(self) -> Encoding {
+        match self {
+            Self::F32 => Encoding::Floats(Element::F32),
+            Self::F16 => Encoding::Floats(Element::F16),
+            Self::BF16 => Encoding::Floats(Element::BF16),
+            Self::Q8_0 => Encoding::Blocks(PanelFormat::Q8_0),
+            Self::Q4_0 => Encoding::Blocks(PanelFormat::Q4_0),
+            Self::Q4_1 => Encoding::Blocks(PanelFormat::Q4_1),
+            Self::Q5_0 => Encoding::Blocks(PanelFormat::Q5_0),
+            Self::Q5_1 => Encoding::Blocks(PanelFormat::Q5_1),
+            Self::Q4_K => Encoding::Blocks(PanelFormat::Q4_K),
+            Self::Q5_K => Encoding::Blocks(PanelFormat::Q5_K),
+            Self::Q6_K => Encoding::Blocks(PanelFormat::Q6_K),
+        }
+    }
+
     /// Bytes of a row of `columns` elements, or none if that is no whole number of blocks.
     #[must_use]
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         columns.is_multiple_of(self.block_elements()).then(|| columns / self.block_elements() * self.block_bytes())
     }
+}
+
+/// The two kinds of [`WeightFormat`].
+pub(crate) enum Encoding {
+    /// Element by element.
+    Floats(Element),
+    /// Quantized in blocks, which kernels read repacked into panels.
+    Blocks(PanelFormat),
 }
 
 /// A read-only file in memory.
@@ -197,4 +224,48 @@ pub struct WeightPart {
     pub columns: usize,
     /// Their order.
     pub order: RowOrder,
+}
+
+impl WeightPart {
+    /// Natural row `row`, as stored.
+    pub(crate) fn stored_row(&self, row: usize) -> &[u8] {
+        let bytes = self.columns / self.format.block_elements() * self.format.block_bytes();
+        &self.data.bytes()[self.order.stored_row(row) * bytes..][..bytes]
+    }
+
+    fn check(&self, columns: usize) -> Result<(), DeviceError> {
+        let fail = |reason: String| Err(DeviceError::Weight(reason));
+        if self.columns != columns {
+            return fail(format!("parts of {columns} and of {} columns cannot be fused", self.columns));
+        }
+        let Some(row_bytes) = self.format.row_bytes(columns) else {
+            return fail(format!("{columns} columns are no whole number of {:?} blocks", self.format));
+        };
+        if self.data.bytes().len() != self.rows * row_bytes {
+            return fail(format!(
+                "{} bytes for {} rows of {row_bytes} bytes ({:?})",
+                self.data.bytes().len(),
+                self.rows,
+                self.format
+            ));
+        }
+        if let RowOrder::RopeInterleaved { head_dim } = self.order
+            && (head_dim == 0 || !head_dim.is_multiple_of(2) || !self.rows.is_multiple_of(head_dim))
+        {
+            return fail(format!("{} rows are not heads of {head_dim}", self.rows));
+        }
+        Ok(())
+    }
+}
+
+/// Checks that `parts` fit each other and their bytes; gives the rows and columns of the whole.
+pub(crate) fn check_parts(parts: &[WeightPart]) -> Result<(usize, usize), DeviceError> {
+    let columns = parts.first().map_or(0, |part| part.columns);
+    if columns == 0 {
+        return Err(DeviceError::Weight("a matrix without columns".to_owned()));
+    }
+    for part in parts {
+        part.check(columns)?;
+    }
+    Ok((parts.iter().map(|part| part.rows).sum(), columns))
 }

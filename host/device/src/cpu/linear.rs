@@ -15,7 +15,7 @@ use sglhost_kernels::cpu::{
 
 use super::{
     Activations, Machine,
-    weight::{CpuWeight, Segment, SegmentData, stored_row},
+    weight::{CpuWeight, Segment, SegmentData},
 };
 
 /// Rows of activations that one chunk works on: with int8 values they stay in the second-level cache while panels pass
@@ -132,7 +132,7 @@ unsafe fn part(
                     let count = (segment.rows - first).min(PANEL_ROWS);
                     let mut weights = [&[][..]; PANEL_ROWS];
                     for (r, row) in weights[..count].iter_mut().enumerate() {
-                        *row = stored_row(part, first + r);
+                        *row = part.stored_row(first + r);
                     }
                     dot_rows(isa, *element, &weights[..count], first, p.x, p.weight.columns, rows.clone(), out);
                 }

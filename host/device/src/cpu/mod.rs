@@ -267,13 +267,13 @@ impl Device for CpuDevice {
             }
             None => None,
         };
-        let planes = batch.batch.positions.len() / batch.batch.tokens.len().max(1);
-        let turned = if planes == 3 { rope.sections.iter().sum() } else { rope.sections[0] };
-        if turned != shape.head_dim / 2 {
-            let sections = rope.sections;
-            return Err(DeviceError::Shape(format!("sections {sections:?} of {planes} planes in {shape:?}")));
+        if rope.sections.iter().sum::<usize>() != shape.head_dim / 2 {
+            return Err(DeviceError::Shape(format!("sections {:?} of {shape:?}", rope.sections)));
         }
-        let input = rope::Input { batch, shape, frequencies, sections: rope.sections, norm };
+        // One plane of positions turns all pairs.
+        let planes = batch.batch.positions.len() / batch.batch.tokens.len().max(1);
+        let sections = if planes == 3 { rope.sections } else { [shape.head_dim / 2, 0, 0] };
+        let input = rope::Input { batch, shape, frequencies, sections, norm };
         self.angles.rotate_and_write(&mut self.machine, &input, qkv, kv.layer_mut(layer));
         Ok(())
     }

@@ -5,11 +5,14 @@ use std::ops::Range;
 use sglhost_kernels::cpu::{
     AlignedVec, Isa, SharedMut,
     dot_rows::{Element, widen_row},
-    pack::{BLOCK, PANEL_ROWS, PanelFormat, PanelLayout, pack_panel, unpack_row},
+    pack::{BLOCK, PANEL_ROWS, PanelLayout, pack_panel, unpack_row},
 };
 
 use super::pool::Pool;
-use crate::{DeviceError, WeightFormat, WeightPart};
+use crate::{
+    DeviceError, WeightPart,
+    weight::{Encoding, check_parts},
+};
 
 /// A matrix `[rows, columns]`, made of the stored parts it was loaded from.
 #[derive(Debug)]
@@ -41,15 +44,11 @@ pub(super) enum SegmentData {
 impl CpuWeight {
     /// Loads `parts` one below the other; repacking is split over the pool.
     pub(super) fn load(parts: &[WeightPart], pool: &mut Pool) -> Result<Self, DeviceError> {
-        let columns = parts.first().map_or(0, |part| part.columns);
-        if columns == 0 {
-            return Err(DeviceError::Weight("a matrix without columns".to_owned()));
-        }
+        let (_, columns) = check_parts(parts)?;
         let mut rows = 0;
         let mut segments = Vec::with_capacity(parts.len());
         for part in parts {
-            check(part, columns)?;
-            segments.push(Segment { first_row: rows, rows: part.rows, data: SegmentData::new(part, pool)? });
+            segments.push(Segment { first_row: rows, rows: part.rows, data: SegmentData::new(part, pool) });
             rows += part.rows;
         }
         Ok(Self { rows, columns, segments })
@@ -64,7 +63,7 @@ impl CpuWeight {
                 let panel = &bytes[row / PANEL_ROWS * layout.panel_bytes()..][..layout.panel_bytes()];
                 unpack_row(*layout, panel, row % PANEL_ROWS, out);
             }
-            SegmentData::Rows { part, element } => widen_row(isa, *element, stored_row(part, row), out),
+            SegmentData::Rows { part, element } => widen_row(isa, *element, part.stored_row(row), out),
         }
     }
 
@@ -89,19 +88,10 @@ impl CpuWeight {
 }
 
 impl SegmentData {
-    fn new(part: &WeightPart, pool: &mut Pool) -> Result<Self, DeviceError> {
-        let format = match part.format {
-            WeightFormat::F32 => return Ok(Self::Rows { part: part.clone(), element: Element::F32 }),
-            WeightFormat::F16 => return Ok(Self::Rows { part: part.clone(), element: Element::F16 }),
-            WeightFormat::BF16 => return Ok(Self::Rows { part: part.clone(), element: Element::BF16 }),
-            WeightFormat::Q8_0 => PanelFormat::Q8_0,
-            WeightFormat::Q4_0 => PanelFormat::Q4_0,
-            WeightFormat::Q4_1 => PanelFormat::Q4_1,
-            WeightFormat::Q5_0 => PanelFormat::Q5_0,
-            WeightFormat::Q5_1 => PanelFormat::Q5_1,
-            WeightFormat::Q4_K => PanelFormat::Q4_K,
-            WeightFormat::Q5_K => PanelFormat::Q5_K,
-            WeightFormat::Q6_K => PanelFormat::Q6_K,
+    fn new(part: &WeightPart, pool: &mut Pool) -> Self {
+        let format = match part.format.encoding() {
+            Encoding::Floats(element) => return Self::Rows { part: part.clone(), element },
+            Encoding::Blocks(format) => format,
         };
         let layout = PanelLayout { format, blocks: part.columns / BLOCK };
         let panels = part.rows.div_ceil(PANEL_ROWS);
@@ -112,7 +102,7 @@ impl SegmentData {
             let first = panel * PANEL_ROWS;
             let count = (part.rows - first).min(PANEL_ROWS);
             for (r, row) in rows[..count].iter_mut().enumerate() {
-                *row = stored_row(part, first + r);
+                *row = part.stored_row(first + r);
             }
             let range = panel * layout.panel_bytes()..(panel + 1) * layout.panel_bytes();
             // SAFETY: each chunk has a panel of its own.
@@ -121,36 +111,6 @@ impl SegmentData {
         });
         // Repacked, the file's own pages are not needed any more.
         part.data.release();
-        Ok(Self::Panels { layout, bytes })
+        Self::Panels { layout, bytes }
     }
-}
-
-/// Natural row `row` of a part, as stored.
-pub(super) fn stored_row(part: &WeightPart, row: usize) -> &[u8] {
-    let bytes = part.columns / part.format.block_elements() * part.format.block_bytes();
-    &part.data.bytes()[part.order.stored_row(row) * bytes..][..bytes]
-}
-
-fn check(part: &WeightPart, columns: usize) -> Result<(), DeviceError> {
-    let fail = |reason: String| Err(DeviceError::Weight(reason));
-    if part.columns != columns {
-        return fail(format!("parts of {columns} and of {} columns cannot be fused", part.columns));
-    }
-    let Some(row_bytes) = part.format.row_bytes(columns) else {
-        return fail(format!("{columns} columns are no whole number of {:?} blocks", part.format));
-    };
-    if part.data.bytes().len() != part.rows * row_bytes {
-        return fail(format!(
-            "{} bytes for {} rows of {row_bytes} bytes ({:?})",
-            part.data.bytes().len(),
-            part.rows,
-            part.format
-        ));
-    }
-    if let crate::RowOrder::RopeInterleaved { head_dim } = part.order
-        && (head_dim == 0 || !head_dim.is_multiple_of(2) || !part.rows.is_multiple_of(head_dim))
-    {
-        return fail(format!("{} rows are not heads of {head_dim}", part.rows));
-    }
-    Ok(())
 }
