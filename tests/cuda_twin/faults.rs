@@ -46,7 +46,7 @@ const FAULTS: [Fault; 5] = [
         text: "    squares = warp_sum(squares);\n",
         instead: "    if (!PLANTED || threadIdx.x != 3) squares = warp_sum(squares);\n",
         test: "rows::norms_of_any_width",
-        says: "kernel rms_norm, block (0, 0, 0)",
+        says: "kernel rms_norm block (0,0,0)",
     },
     Fault {
         name: "a slot out of bounds",
@@ -54,7 +54,7 @@ const FAULTS: [Fault; 5] = [
         text: "u64(slots[t]) * kv_heads",
         instead: "u64(slots[t] + (PLANTED ? 1u << 20 : 0u)) * kv_heads",
         test: "attention::ragged_batches_of_every_kind_of_head",
-        says: "kernel rope_and_write_kv, block (0, 0, 0), thread",
+        says: "kernel rope_and_write_kv block (",
     },
     Fault {
         name: "a wrong advance in a matrix instruction",

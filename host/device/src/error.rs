@@ -29,15 +29,6 @@ pub enum DeviceError {
     /// The device does not do this, though another might.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// A row asked for a token of which none can be drawn: its mask allows none that the model knows, or no allowed
-    /// logit is a number. Nothing was sampled and no logit was changed: drop the row and call again.
-    #[error("no token can be drawn for row {row} of the batch: {reason}")]
-    NoToken {
-        /// Index into the rows handed to [`Device::sample`](crate::Device::sample).
-        row: usize,
-        /// Which of the two it was.
-        reason: &'static str,
-    },
     /// There is no GPU that can be used.
     #[error(transparent)]
     NoGpu(#[from] crate::cuda::NoGpu),

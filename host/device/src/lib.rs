@@ -232,9 +232,6 @@ pub trait Device: Send + 'static {
         out: &mut Self::Buffer,
     ) -> Result<(), DeviceError>;
     /// Launches sampling or scoring of each row of `logits` `[R, vocabulary]`, full, which it may change.
-    ///
-    /// A row of which no token can be drawn is [`DeviceError::NoToken`], of a device that runs ahead from
-    /// [`Device::wait_sampled`].
     fn sample(&mut self, logits: &mut Self::Buffer, vocabulary: usize, rows: &[RowRequest]) -> Result<(), DeviceError>;
     /// Waits for the results of the oldest [`Device::sample`] not waited for, a row each; there are at most two.
     fn wait_sampled(&mut self) -> Result<Vec<RowResult>, DeviceError>;

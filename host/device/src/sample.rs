@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use sglhost_core::TokenMask;
 
+/// A row is refused: no token would mean anything.
+pub(crate) const NOT_NUMBERS: &str = "its logits are not numbers";
+/// A row is refused: the mask, or what the model knows of it, is empty.
+pub(crate) const NONE_ALLOWED: &str = "its mask allows no token";
+
 /// What to do with one row of logits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RowRequest {
@@ -52,6 +57,9 @@ pub struct SampleRow {
 /// The answer for one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowResult {
+    /// Why there is no answer: no token can be drawn, or the logits are not numbers. Then the rest means nothing; other
+    /// rows are not concerned.
+    pub refused: Option<&'static str>,
     /// The token drawn.
     pub token: u32,
     /// Its log-probability under the raw logits' softmax (before penalties, bias, mask and temperature); 0 if it was

@@ -372,7 +372,12 @@ impl EngineLoop {
             let Some(sequence) = self.scheduler.get_mut(id) else { continue };
             sequence.sampled_row = None;
             sequence.rows_in_flight -= 1;
-            let Some(state) = self.calls.get_mut(&sequence.call).filter(|state| !state.ended) else { continue };
+            let call = sequence.call;
+            let Some(state) = self.calls.get_mut(&call).filter(|state| !state.ended) else { continue };
+            if let Some(reason) = result.refused {
+                self.fail(call, Error::unavailable(format!("nothing can be sampled here: {reason}")), now);
+                continue;
+            }
             let outcome = match &mut sequence.goal {
                 Goal::Generate(generation) => {
                     let metrics = &self.observer.metrics;

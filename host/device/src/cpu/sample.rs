@@ -23,7 +23,10 @@ use sglhost_kernels::cpu::{
 };
 
 use super::Machine;
-use crate::{DeviceError, RowRequest, RowResult, SampleRow};
+use crate::{
+    DeviceError, RowRequest, RowResult, SampleRow,
+    sample::{NONE_ALLOWED, NOT_NUMBERS},
+};
 
 /// How far below the largest logit (over the temperature) the head of the distribution is collected: first try, second
 /// try; then all.
@@ -83,8 +86,8 @@ impl SampleState {
         rows: &[RowRequest],
     ) -> Result<Vec<RowResult>, DeviceError> {
         let isa = machine.isa;
-        for (row, (request, logits)) in rows.iter().zip(logits.chunks_exact(vocabulary)).enumerate() {
-            check(isa, row, request, logits)?;
+        for (row, request) in rows.iter().enumerate() {
+            check(row, request, vocabulary)?;
         }
         self.scratch.resize_with(machine.pool.threads(), Mutex::default);
         let mut results = vec![RowResult::default(); rows.len()];
@@ -95,6 +98,9 @@ impl SampleState {
             let (logits, result) =
                 unsafe { (logits.range(row * vocabulary..(row + 1) * vocabulary), &mut shared.range(row..row + 1)[0]) };
             *result = match &rows[row] {
+                request if let Some(reason) = refused(isa, request, logits) => {
+                    RowResult { refused: Some(reason), ..RowResult::default() }
+                }
                 RowRequest::Score { tokens, top } => scratch.score(isa, logits, tokens, *top),
                 RowRequest::Sample(request) => scratch.sample(isa, logits, request),
             };
@@ -103,28 +109,26 @@ impl SampleState {
     }
 }
 
-/// Refuses a row that has no answer, before anything is changed.
-fn check(isa: Isa, row: usize, request: &RowRequest, logits: &[f32]) -> Result<(), DeviceError> {
-    let largest = max(isa, logits);
-    if !largest.is_finite() {
-        return Err(DeviceError::NoToken { row, reason: "its logits are not numbers" });
-    }
-    match request {
-        RowRequest::Score { tokens, .. } => match tokens.iter().find(|&&token| token as usize >= logits.len()) {
-            None => Ok(()),
-            Some(token) => {
-                Err(DeviceError::Shape(format!("row {row} scores token {token} of a vocabulary of {}", logits.len())))
-            }
-        },
-        RowRequest::Sample(request) => {
-            let Some(mask) = &request.mask else { return Ok(()) };
-            let drawable = |token: u32| logits.get(token as usize).is_some_and(|logit| *logit > f32::NEG_INFINITY);
-            if mask.iter().any(drawable) {
-                return Ok(());
-            }
-            Err(DeviceError::NoToken { row, reason: "its mask allows none" })
+/// Refuses a row that asks for tokens which there are not.
+fn check(row: usize, request: &RowRequest, vocabulary: usize) -> Result<(), DeviceError> {
+    let RowRequest::Score { tokens, .. } = request else { return Ok(()) };
+    match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+        None => Ok(()),
+        Some(token) => {
+            Err(DeviceError::Shape(format!("row {row} scores token {token} of a vocabulary of {vocabulary}")))
         }
     }
+}
+
+/// Why a row has no answer.
+fn refused(isa: Isa, request: &RowRequest, logits: &[f32]) -> Option<&'static str> {
+    if !max(isa, logits).is_finite() {
+        return Some(NOT_NUMBERS);
+    }
+    let RowRequest::Sample(request) = request else { return None };
+    let drawable = |token: u32| logits.get(token as usize).is_some_and(|logit| *logit > f32::NEG_INFINITY);
+    let mask = request.mask.as_ref()?;
+    (!mask.iter().any(drawable)).then_some(NONE_ALLOWED)
 }
 
 impl Scratch {
@@ -152,7 +156,7 @@ impl Scratch {
                 let raw = std::mem::take(&mut self.raw);
                 let scored = self.score(isa, &raw, &[token], top);
                 self.raw = raw;
-                RowResult { token, logprob: scored.scores[0], scores: Vec::new(), top: scored.top }
+                RowResult { token, logprob: scored.scores[0], top: scored.top, ..RowResult::default() }
             }
         }
     }
@@ -181,6 +185,8 @@ impl Scratch {
         } else {
             self.cut(isa, logits, row, total);
             self.head.retain(|candidate| candidate.weight >= row.min_p);
+            // Drawn in the order of tokens on every device: a seed gives the same tokens, as far as rounding does.
+            self.head.sort_unstable_by_key(|candidate| candidate.token);
         }
         let kept: f64 = self.head.iter().map(|candidate| f64::from(candidate.weight)).sum();
         let mut rest = u * kept;

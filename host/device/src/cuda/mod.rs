@@ -530,4 +530,8 @@ impl Device for CudaDevice {
         self.context.enter()?;
         self.sampler.wait()
     }
+
+    fn reset(&mut self) {
+        self.sampler.forget();
+    }
 }

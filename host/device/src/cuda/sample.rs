@@ -102,9 +102,14 @@ impl Sampler {
     /// Waits for the results of the oldest sampling; none if there is none.
     pub(super) fn wait(&mut self) -> Result<Vec<RowResult>, DeviceError> {
         let Some(InFlight { expected, words, copied }) = self.in_flight.pop_front() else { return Ok(Vec::new()) };
-        let results = copied.wait().and_then(|()| expected.results(words_of(words.get())));
+        let results = copied.wait().map(|()| expected.results(words_of(words.get())));
         self.free.push((words, copied));
         results
+    }
+
+    /// Forgets what is in flight. Its answers may still be arriving: whoever writes there waits for their event.
+    pub(super) fn forget(&mut self) {
+        self.free.extend(self.in_flight.drain(..).map(|InFlight { words, copied, .. }| (words, copied)));
     }
 
     fn launch_requests(

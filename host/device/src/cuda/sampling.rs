@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use sglhost_core::{TokenMask, limits::TOP_LOGPROBS_MAX};
 
-use crate::{DeviceError, RowRequest, RowResult, SampleRow};
+use crate::{DeviceError, RowRequest, RowResult, SampleRow, sample};
 
 /// Threads of a block of either kernel; a block answers a row.
 pub(super) const THREADS: usize = 512;
 /// A token takes 18 bits of what the kernels compare.
 const VOCABULARY_MAX: usize = 1 << 18;
-/// Tokens that the kernels read the mask of at once.
-const MASK_RUN: usize = 1024;
+/// Tokens that a block reads the mask of at once.
+const MASK_SPREAD: usize = 8192;
 
 const DRAWS: u32 = 1;
 const GREEDY: u32 = 2;
@@ -120,7 +120,7 @@ impl Requests {
             requests: Vec::with_capacity(rows.len()),
             lists: Vec::new(),
             masks: Vec::new(),
-            mask_words: vocabulary.div_ceil(MASK_RUN) * (MASK_RUN / 32),
+            mask_words: vocabulary.div_ceil(MASK_SPREAD) * (MASK_SPREAD / 32),
             words: 0,
             saved_words: 0,
             answers: Answers { rows: Vec::with_capacity(rows.len()), words: 2 * rows.len() },
@@ -265,8 +265,7 @@ impl Requests {
 
     /// Gives each mask a place behind the lists; rows that share one share its place.
     fn place_masks(&mut self, rows: &[RowRequest], lists_at: usize) {
-        // They start at 16 bytes.
-        let mut end = (lists_at + self.lists.len()).next_multiple_of(4);
+        let mut end = lists_at + self.lists.len();
         for (request, asked) in self.requests.iter_mut().zip(rows) {
             let RowRequest::Sample(row) = asked else { continue };
             let Some(mask) = &row.mask else { continue };
@@ -312,23 +311,18 @@ impl Answers {
 
     /// The results of all rows.
     ///
-    /// # Errors
-    /// [`DeviceError::NoToken`] for the first row that has no answer.
-    ///
     /// # Panics
     /// If `words` is shorter than [`Self::words`].
-    pub(super) fn results(&self, words: &[u32]) -> Result<Vec<RowResult>, DeviceError> {
+    pub(super) fn results(&self, words: &[u32]) -> Vec<RowResult> {
         let rows = self.rows.len();
         let (tokens, statuses) = (&words[..rows], &words[rows..2 * rows]);
-        for (row, &status) in statuses.iter().enumerate() {
-            let reason = match status {
-                OK => continue,
-                NOT_NUMBERS => "its logits are not numbers",
-                _ => "its mask allows none",
-            };
-            return Err(DeviceError::NoToken { row, reason });
-        }
-        Ok(self.rows.iter().zip(tokens).map(|(answer, &token)| answer.result(token, words)).collect())
+        let rows = self.rows.iter().zip(tokens).zip(statuses);
+        rows.map(|((answer, &token), &status)| match status {
+            OK => answer.result(token, words),
+            NOT_NUMBERS => RowResult { refused: Some(sample::NOT_NUMBERS), ..RowResult::default() },
+            _ => RowResult { refused: Some(sample::NONE_ALLOWED), ..RowResult::default() },
+        })
+        .collect()
     }
 }
 
@@ -410,17 +404,13 @@ mod tests {
         let mut mask = TokenMask::none(40);
         mask.allow(33);
         let (mask, other) = (Arc::new(mask), Arc::new(TokenMask::all(40)));
-        let masked = |mask: &Arc<TokenMask>| {
-            // One count, so that the masks would not start at 16 bytes by themselves.
-            let counts = vec![(1, 1)];
-            sample(SampleRow { mask: Some(Arc::clone(mask)), counts, presence_penalty: 1.0, ..row() })
-        };
+        let masked = |mask: &Arc<TokenMask>| sample(SampleRow { mask: Some(Arc::clone(mask)), ..row() });
         let rows = [masked(&mask), sample(row()), masked(&other), masked(&mask)];
         // A vocabulary larger than the masks'.
-        let words = words(&rows, 1500);
+        let words = words(&rows, 8193);
         let at = |row: usize| words[row * REQUEST_WORDS + 10] as usize;
         assert_eq!((at(0), at(1)), (at(3), 0));
-        assert!(at(0) % 4 == 0 && at(2) == at(0) + 64 && words.len() == at(2) + 64);
+        assert!(at(2) == at(0) + 512 && words.len() == at(2) + 512);
         assert_eq!(words[at(0)..at(0) + 3], [0, 2, 0]);
         assert_eq!(words[at(2)..at(2) + 3], [u32::MAX, 255, 0]);
         assert!(words[at(0) + 2..at(2)].iter().all(|&word| word == 0));
@@ -446,13 +436,14 @@ mod tests {
         let bits = f32::to_bits;
         let mut words = vec![11, 0, 12, 0, OK, OK, OK, OK];
         words.extend([99, 1, bits(-1.0), bits(-2.0), 7, 99, bits(-0.5), 99, bits(-0.25), 0]);
-        let results = answers.results(&words).unwrap();
+        let results = answers.results(&words);
         assert_eq!(results[0], RowResult { token: 11, ..RowResult::default() });
         assert_eq!(results[1], RowResult { scores: vec![-1.0, -2.0], top: vec![(7, -0.5)], ..RowResult::default() });
         assert_eq!(results[2], RowResult { token: 12, logprob: -0.25, ..RowResult::default() });
         assert_eq!(results[3], RowResult::default());
         words[6] = NOT_NUMBERS;
-        assert!(matches!(answers.results(&words), Err(DeviceError::NoToken { row: 2, .. })));
+        assert_eq!(answers.results(&words)[2].refused, Some(sample::NOT_NUMBERS));
+        assert_eq!(answers.results(&words)[0], results[0]);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use sglhost_core::TokenMask;
 
 use super::*;
-use crate::{SampleRow, cpu::sample::uniform};
+use crate::{
+    SampleRow,
+    cpu::sample::uniform,
+    sample::{NONE_ALLOWED, NOT_NUMBERS},
+};
 
 fn row() -> SampleRow {
     SampleRow {
@@ -203,15 +207,15 @@ fn rows_without_an_answer_are_named() {
     let masked = |mask: TokenMask| RowRequest::Sample(Box::new(SampleRow { mask: Some(Arc::new(mask)), ..row() }));
     let mut beyond = TokenMask::none(9);
     beyond.allow(5);
+    let mut refused = |logits: &[f32], rows: &[RowRequest]| -> Vec<Option<&str>> {
+        sample_with(&mut device, logits, rows).unwrap().iter().map(|result| result.refused).collect()
+    };
     for mask in [TokenMask::none(3), beyond] {
         let rows = [good.clone(), masked(mask)];
-        let error = sample_with(&mut device, &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], &rows).unwrap_err();
-        assert!(matches!(error, DeviceError::NoToken { row: 1, .. }), "{error}");
-        assert!(device.wait_sampled().unwrap().is_empty());
+        assert_eq!(refused(&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], &rows), [None, Some(NONE_ALLOWED)]);
     }
     for bad in [f32::NAN, f32::NEG_INFINITY] {
-        let error = sample_with(&mut device, &[bad; 3], std::slice::from_ref(&good)).unwrap_err();
-        assert!(matches!(error, DeviceError::NoToken { row: 0, .. }), "{error}");
+        assert_eq!(refused(&[bad; 3], std::slice::from_ref(&good)), [Some(NOT_NUMBERS)]);
     }
     let outside = RowRequest::Score { tokens: vec![1, 3], top: 0 };
     assert!(matches!(sample_with(&mut device, &[0.0; 3], &[outside]), Err(DeviceError::Shape(_))));
