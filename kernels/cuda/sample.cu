@@ -112,18 +112,19 @@ __device__ __forceinline__ u32 draw_from_row(Memory& memory, const Row& row, con
     };
     clear(memory.bins);
     __syncthreads();
-    u64 sum = 0;
-    visit(
-        row,
-        [&](u32 token, const float(&x)[BATCH]) {
+    for (u32 run = threadIdx.x / WARP; run * RUN < row.vocabulary; run += WARPS) {
+        u64 sum = 0;
+#pragma unroll 1
+        for (u32 i = 0; i < RUN; i += BATCH * WARP) {
+            const u32 token = run * RUN + i + threadIdx.x % WARP;
+            float x[BATCH];
+            load<WARP>(row, token, x);
 #pragma unroll
             for (u32 e = 0; e < BATCH; ++e) sum += mass(x[e], token + e * WARP);
-        },
-        [&](u32 run) {
-            sum = warp_sum(sum);
-            if (threadIdx.x % WARP == 0) put(run, sum);
-            sum = 0;
-        });
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % WARP == 0) put(run, sum);
+    }
     u32 first = 0;
     u64 goal = 0;
     // The run, then its token.

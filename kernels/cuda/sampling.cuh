@@ -10,7 +10,7 @@
 // shared memory, or through the row where what is wanted is not on the list.
 //
 // The list is of all tokens from some logit on. The k-th largest of the threads' own largest logits is a good one: k
-// tokens are at or above it, and hardly more, since a thread's tokens come from all over the row. Expected are
+// tokens are at or above it, and hardly more, since a thread has every 512th token. Expected are
 // THREADS (H(THREADS) - H(THREADS - k)) of them, with H(n) = 1 + 1/2 + ... + 1/n, as in the coupon collector's problem.
 #pragma once
 #include "device.cuh"
@@ -27,8 +27,8 @@ constexpr u32 RUN = BINS;
 constexpr u32 LIST = 4096;
 // A list begins at the logit that so many threads reach: some 2,400 tokens, give or take 250.
 constexpr u32 SEEDS = THREADS - 4;
-// Tokens that a thread looks at together.
-constexpr u32 BATCH = 16;
+// Tokens that a thread looks at together, and that the block does.
+constexpr u32 BATCH = 16, SPREAD = BATCH * THREADS;
 constexpr float NOT_A_NUMBER = __builtin_bit_cast(float, 0x7fc00000u);
 constexpr float LOG2_E = 1.44269504f, LOWEST = -3.40282347e38f;
 // The mass of weight 1. A weight of 2^-DEEPEST has none.
@@ -51,7 +51,7 @@ struct alignas(16) Request {
     float repetition_penalty, frequency_penalty, presence_penalty;
     // The random number in [0, 1), times 2^64.
     u64 random;
-    // A bit for each token, up to a multiple of RUN tokens; 0 for no mask.
+    // A bit for each token, up to a multiple of SPREAD tokens; 0 for no mask.
     u32 mask_at;
     // Pairs of token and count, sorted by token.
     u32 counts_at, counts;
@@ -83,48 +83,31 @@ constexpr u32 OK = 0, NOT_NUMBERS = 1, MASK_ALLOWS_NONE = 2;
 struct Row {
     const float* logits;
     u32 vocabulary;
-    // A bit for each token of all runs, at a multiple of 16 bytes; null allows all.
+    // A bit for each token, up to a multiple of SPREAD tokens; null allows all.
     const u32* mask;
 };
 
-// Calls f(token, x) for the thread's share of the row, BATCH tokens at a time and in increasing order, and end_run(run)
-// after each run of RUN tokens, which a warp shares. Element e is token + e * WARP; what the mask forbids and what lies
-// behind the row is not a number. Gives the largest of the thread's logits, forbidden or not.
-template <class F, class EndRun>
-__device__ __forceinline__ float visit(const Row& row, F f, EndRun end_run) {
-    const u32 lane = threadIdx.x % WARP;
+// Loads logits of BATCH tokens, STRIDE from each other, and gives the largest. Then makes what the mask forbids not a
+// number; what lies behind the row is none either.
+template <u32 STRIDE>
+__device__ __forceinline__ float load(const Row& row, u32 token, float (&x)[BATCH]) {
+    const float* from = row.logits + token;
+    // Words, not vectors of them: rows start anywhere.
+    if (token + (BATCH - 1) * STRIDE < row.vocabulary) {
+#pragma unroll
+        for (u32 e = 0; e < BATCH; ++e) x[e] = from[e * STRIDE];
+    } else {
+#pragma unroll
+        for (u32 e = 0; e < BATCH; ++e) x[e] = token + e * STRIDE < row.vocabulary ? from[e * STRIDE] : NOT_A_NUMBER;
+    }
     float largest = -INFINITE;
-    for (u32 run = threadIdx.x / WARP; run * RUN < row.vocabulary; run += WARPS) {
-#pragma unroll 1
-        for (u32 first = run * RUN; first < run * RUN + RUN; first += BATCH * WARP) {
-            const u32 token = first + lane;
-            const float* from = row.logits + token;
-            // Words, not vectors of them: rows start anywhere.
-            float x[BATCH];
-            if (first + BATCH * WARP <= row.vocabulary) {
 #pragma unroll
-                for (u32 e = 0; e < BATCH; ++e) x[e] = from[e * WARP];
-            } else {
+    for (u32 e = 0; e < BATCH; ++e) largest = fmaxf(largest, x[e]);
+    if (row.mask) {
+        const u32* words = row.mask + token / 32;
+        const u32 bit = 1u << token % 32;
 #pragma unroll
-                for (u32 e = 0; e < BATCH; ++e) {
-                    x[e] = token + e * WARP < row.vocabulary ? from[e * WARP] : NOT_A_NUMBER;
-                }
-            }
-#pragma unroll
-            for (u32 e = 0; e < BATCH; ++e) largest = fmaxf(largest, x[e]);
-            if (row.mask) {
-#pragma unroll
-                for (u32 e = 0; e < BATCH; e += 4) {
-                    const uint4 words = *reinterpret_cast<const uint4*>(row.mask + first / 32 + e);
-                    if (!(words.x & 1u << lane)) x[e] = NOT_A_NUMBER;
-                    if (!(words.y & 1u << lane)) x[e + 1] = NOT_A_NUMBER;
-                    if (!(words.z & 1u << lane)) x[e + 2] = NOT_A_NUMBER;
-                    if (!(words.w & 1u << lane)) x[e + 3] = NOT_A_NUMBER;
-                }
-            }
-            f(token, x);
-        }
-        end_run(run);
+        for (u32 e = 0; e < BATCH; ++e) x[e] = words[e * STRIDE / 32] & bit ? x[e] : NOT_A_NUMBER;
     }
     return largest;
 }
@@ -224,18 +207,18 @@ struct Likeliest {
 };
 // Puts the likeliest token of each thread on the list as well.
 __device__ __forceinline__ Likeliest find_likeliest(Memory& memory, const Row& row) {
-    float best = -INFINITE;
+    float largest = -INFINITE, best = -INFINITE;
     u32 best_token = 0;
-    const float largest = visit(
-        row,
-        [&](u32 token, const float(&x)[BATCH]) {
+#pragma unroll 1
+    for (u32 token = threadIdx.x; token < row.vocabulary; token += SPREAD) {
+        float x[BATCH];
+        largest = fmaxf(largest, load<THREADS>(row, token, x));
 #pragma unroll
-            for (u32 e = 0; e < BATCH; ++e) {
-                // Tokens come in increasing order, so this one is behind its equals.
-                if (x[e] > best) best = x[e], best_token = token + e * WARP;
-            }
-        },
-        [](u32) {});
+        for (u32 e = 0; e < BATCH; ++e) {
+            // Tokens come in increasing order, so this one is behind its equals.
+            if (x[e] > best) best = x[e], best_token = token + e * THREADS;
+        }
+    }
     const u64 key = key_of(best, best_token);
     memory.list[threadIdx.x] = key;
     if (threadIdx.x == 0) memory.length = THREADS;
@@ -249,27 +232,26 @@ __device__ __forceinline__ u64 collect(Memory& memory, const Row& row, const Sca
     if (threadIdx.x == 0) memory.length = 0;
     __syncthreads();
     u64 mass = 0;
-    visit(
-        row,
-        [&](u32 token, const float(&x)[BATCH]) {
-            float highest = -INFINITE;
+#pragma unroll 1
+    for (u32 token = threadIdx.x; token < row.vocabulary; token += SPREAD) {
+        float x[BATCH], highest = -INFINITE;
+        load<THREADS>(row, token, x);
 #pragma unroll
-            for (u32 e = 0; e < BATCH; ++e) {
-                highest = fmaxf(highest, x[e]);
-                if (weighs) mass += mass_of(weight_of(scale, x[e]));
-            }
-            // A row that does not fit would otherwise add to this one word as often as it has tokens.
-            if (!(highest >= least) || *static_cast<volatile u32*>(&memory.length) > LIST) return;
-            u32 found = 0;
+        for (u32 e = 0; e < BATCH; ++e) {
+            highest = fmaxf(highest, x[e]);
+            if (weighs) mass += mass_of(weight_of(scale, x[e]));
+        }
+        // A row that does not fit would otherwise add to this one word as often as it has tokens.
+        if (!(highest >= least) || *static_cast<volatile u32*>(&memory.length) > LIST) continue;
+        u32 found = 0;
 #pragma unroll
-            for (u32 e = 0; e < BATCH; ++e) found |= x[e] >= least ? 1u << e : 0;
-            u32 place = atomicAdd(&memory.length, static_cast<u32>(__popc(found)));
-            for (; found != 0 && place < LIST; found &= found - 1, ++place) {
-                const u32 one = token + (__ffs(found) - 1) * WARP;
-                memory.list[place] = key_of(row.logits[one], one);
-            }
-        },
-        [](u32) {});
+        for (u32 e = 0; e < BATCH; ++e) found |= x[e] >= least ? 1u << e : 0;
+        u32 place = atomicAdd(&memory.length, static_cast<u32>(__popc(found)));
+        for (; found != 0 && place < LIST; found &= found - 1, ++place) {
+            const u32 one = token + (__ffs(found) - 1) * THREADS;
+            memory.list[place] = key_of(row.logits[one], one);
+        }
+    }
     return block_sum(memory, mass);
 }
 

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod batch;
+mod device;
 mod errors;
 mod events;
 mod hub;

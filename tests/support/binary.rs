@@ -66,6 +66,7 @@ pub fn sglhost<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Comma
         command.env_remove(variable);
     }
     command.env("SGLHOST_MODEL", default_gguf()).env("SGLHOST_CACHE", cache()).env("COLUMNS", "100");
+    command.env("SGLHOST_DEVICE", "cpu");
     command
 }
 

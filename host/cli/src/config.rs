@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum;
 use serde_json::{Map, Value};
 use sglhost_core::{
     SamplingParams,
@@ -34,7 +35,7 @@ pub(crate) struct RunConfig {
     /// The model and what it runs on.
     pub(crate) model: ModelConfig,
     /// How the engine serves many calls.
-    pub(crate) engine: EngineLimits,
+    pub(crate) engine: EngineConfig,
     /// What the engine writes to standard error.
     pub(crate) log_level: LogLevel,
     /// What the program's calls start from.
@@ -87,14 +88,28 @@ pub(crate) struct ModelConfig {
     pub(crate) reference: ModelReference,
     /// Where it computes.
     pub(crate) device: DeviceChoice,
-    /// Threads that compute; none is one per core.
+    /// Threads of the CPU that compute; none is one per core.
     pub(crate) threads: Option<usize>,
+    /// On a GPU: results do not depend on the batch.
+    pub(crate) deterministic: bool,
+    /// How much of a GPU's memory may be taken.
+    pub(crate) memory_fraction: f64,
+    /// Where a GPU's tuned products are kept.
+    pub(crate) plans: PathBuf,
     /// Tokens that the KV memory holds.
     pub(crate) kv_tokens: Option<usize>,
     /// Tokens of one of its pages.
     pub(crate) page_tokens: usize,
     /// In place of the model's own.
     pub(crate) chat_template: Option<TemplateFile>,
+}
+
+/// How the engine serves many calls; what is not said depends on where it computes.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineConfig {
+    policy: SchedulePolicy,
+    running_max: Option<usize>,
+    prefill_chunk_tokens: Option<usize>,
 }
 
 /// A chat template of the user's.
@@ -141,7 +156,7 @@ impl RunConfig {
             mode,
             stats: flags.output.stats,
             model: ModelConfig::new(&flags.model, environment)?,
-            engine: engine_limits(&flags.engine),
+            engine: EngineConfig::new(&flags.engine),
             log_level: flags.engine.log_level,
             seed: flags.sampling.seed,
             defaults: sampling(&flags.sampling)?,
@@ -157,9 +172,21 @@ impl ModelConfig {
             Ok(text) => Ok(TemplateFile { path: path.clone(), text }),
             Err(error) => Err(Failure::Io { path: format!("--chat-template {}", path.display()), error }),
         });
+        let memory_fraction = flags.mem_fraction;
+        if !(memory_fraction > 0.0 && memory_fraction < 1.0) {
+            return Err(Failure::Usage(format!("--mem-fraction {memory_fraction}: it must be above 0 and below 1")));
+        }
         Ok(Self {
             reference: ModelReference::parse(name)?,
-            device: flags.device,
+            device: match (flags.device, &environment.device) {
+                (Some(device), _) => device,
+                (None, Some(name)) => DeviceChoice::from_str(name, true)
+                    .map_err(|_| Failure::Usage(format!("SGLHOST_DEVICE={name}: it must be auto, cpu or cuda")))?,
+                (None, None) => DeviceChoice::Auto,
+            },
+            deterministic: flags.deterministic,
+            memory_fraction,
+            plans: environment.cache.join("plans"),
             threads: flags.threads.map(usize::from),
             kv_tokens: flags.kv_tokens.map(|tokens| tokens as usize),
             page_tokens: usize::from(flags.page_size),
@@ -168,18 +195,28 @@ impl ModelConfig {
     }
 }
 
-fn engine_limits(flags: &EngineFlags) -> EngineLimits {
-    let default = EngineLimits::default();
-    let chunk = usize::from(flags.chunked_prefill_size);
-    EngineLimits {
-        policy: match flags.schedule_policy {
-            PolicyChoice::Las => SchedulePolicy::LeastAttainedService,
-            PolicyChoice::Fcfs => SchedulePolicy::FirstComeFirstServed,
-        },
-        running_max: usize::from(flags.max_running_requests),
-        prefill_chunk_tokens: chunk,
-        step_tokens_max: default.step_tokens_max.max(chunk),
-        ..default
+impl EngineConfig {
+    fn new(flags: &EngineFlags) -> Self {
+        Self {
+            policy: match flags.schedule_policy {
+                PolicyChoice::Las => SchedulePolicy::LeastAttainedService,
+                PolicyChoice::Fcfs => SchedulePolicy::FirstComeFirstServed,
+            },
+            running_max: flags.max_running_requests.map(usize::from),
+            prefill_chunk_tokens: flags.chunked_prefill_size.map(usize::from),
+        }
+    }
+
+    /// On a device that starts from `default`.
+    pub(crate) fn limits(&self, default: EngineLimits) -> EngineLimits {
+        let chunk = self.prefill_chunk_tokens.unwrap_or(default.prefill_chunk_tokens);
+        EngineLimits {
+            policy: self.policy,
+            running_max: self.running_max.unwrap_or(default.running_max),
+            prefill_chunk_tokens: chunk,
+            step_tokens_max: default.step_tokens_max.max(chunk),
+            ..default
+        }
     }
 }
 

@@ -16,14 +16,14 @@ use sglhost_core::{
     Clock, Error, RunId, TenantId,
     limits::{EngineLimits, HostLimits, RunLimits},
 };
-use sglhost_device::{CpuConfig, CpuDevice};
+use sglhost_device::Device;
 use sglhost_engine::{Call, Engine, EngineHandle, Model, Request, ServedModel, SystemClock};
-use sglhost_model::{ModelError, OpenOptions};
+use sglhost_model::{ModelError, OpenOptions, Opened};
 use sglhost_runtime::{Program, Runtime, RuntimeConfig, RuntimeError};
 use sglhost_text::TextError;
 
 use crate::{
-    component::read_component, config::ModelConfig, environment::CACHE, explain, failure::Failure, flags::DeviceChoice,
+    component::read_component, config::ModelConfig, device, environment::CACHE, explain, failure::Failure,
     interrupt::Interrupt, model::ModelStore,
 };
 
@@ -128,7 +128,16 @@ impl House {
 
 /// A model that is being opened on a thread of its own.
 #[derive(Debug)]
-pub(crate) struct OpeningModel(tokio::task::JoinHandle<Result<ServedModel, Failure>>);
+pub(crate) struct OpeningModel(tokio::task::JoinHandle<Result<OpenedModel, Failure>>);
+
+/// A model that is ready.
+#[derive(Debug)]
+pub(crate) struct OpenedModel {
+    /// What an engine serves.
+    pub(crate) model: ServedModel,
+    /// What an engine on its device starts from.
+    pub(crate) limits: EngineLimits,
+}
 
 impl OpeningModel {
     /// Starts to open; a model of the catalogue that is not here is fetched first.
@@ -139,22 +148,35 @@ impl OpeningModel {
     /// Waits until it is open.
     ///
     /// # Errors
-    /// It is not there, could not be fetched, or cannot be served.
-    pub(crate) async fn opened(self) -> Result<ServedModel, Failure> {
+    /// It is not there, could not be fetched, or cannot be served; or the device that was asked for is not there.
+    pub(crate) async fn opened(self) -> Result<OpenedModel, Failure> {
         self.0.await.map_err(Failure::other)?
     }
 }
 
-fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Result<ServedModel, Failure> {
+fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Result<OpenedModel, Failure> {
+    // Known before anything is fetched.
+    let gpu = device::gpu(config.device)?;
     let path = config.reference.locate(store, interrupt)?;
-    let name = config.reference.short_name();
-    let default = OpenOptions::default();
+    match gpu {
+        Some(gpu) => open_on(config, &path, device::cuda(config, &gpu)?, EngineLimits::gpu()),
+        None => open_on(config, &path, device::cpu(config), EngineLimits::default()),
+    }
+}
+
+fn open_on(
+    config: &ModelConfig,
+    path: &Path,
+    device: impl Device,
+    limits: EngineLimits,
+) -> Result<OpenedModel, Failure> {
     let options = OpenOptions {
-        name: Some(name),
-        kv_slots: config.kv_tokens.unwrap_or(default.kv_slots),
+        name: Some(config.reference.short_name()),
+        kv_slots: config.kv_tokens,
+        memory_fraction: config.memory_fraction,
         kv_page_tokens: config.page_tokens,
         chat_template: config.chat_template.as_ref().map(|file| file.text.clone()),
-        ..default
+        ..OpenOptions::default()
     };
     let failure = |error: ModelError| match (error, &config.chat_template) {
         // The model's own is not looked at when there is another.
@@ -163,14 +185,9 @@ fn open(config: &ModelConfig, store: &ModelStore, interrupt: &Interrupt) -> Resu
         }
         (error, _) => Failure::Model(error.to_string()),
     };
-    let opened = match config.device {
-        DeviceChoice::Cpu => {
-            let default = CpuConfig::default();
-            let device = CpuDevice::new(CpuConfig { threads: config.threads.unwrap_or(default.threads), ..default });
-            sglhost_model::open(&path, device, &options).map_err(failure)?
-        }
-    };
-    Ok(ServedModel { runner: opened.runner, tokenizer: opened.tokenizer, roles: opened.roles })
+    let Opened { runner, tokenizer, roles } = sglhost_model::open(path, device, &options).map_err(failure)?;
+    tracing::info!("{}: {}", runner.info().name, runner.info().description);
+    Ok(OpenedModel { model: ServedModel { runner, tokenizer, roles }, limits })
 }
 
 /// Seeds for runs that bring none: a hash keyed by the operating system's randomness, over a counter.

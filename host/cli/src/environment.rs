@@ -8,6 +8,8 @@ use std::{ffi::OsString, path::PathBuf};
 pub(crate) const CACHE: &str = "SGLHOST_CACHE";
 /// The model of `run` when no `--model` is given.
 const MODEL: &str = "SGLHOST_MODEL";
+/// The device of `run` when no `--device` is given.
+const DEVICE: &str = "SGLHOST_DEVICE";
 /// Another hub than the public one, as Hugging Face's own tools name it.
 const HUB_ENDPOINT: &str = "HF_ENDPOINT";
 /// A token for the hub, as Hugging Face's own tools name it.
@@ -22,6 +24,8 @@ pub(crate) struct Environment {
     pub(crate) cache: PathBuf,
     /// The model to use when no flag names one.
     pub(crate) model: Option<String>,
+    /// The device to use when no flag names one.
+    pub(crate) device: Option<String>,
     /// No colours where none are asked for (the convention of no-color.org).
     pub(crate) no_color: bool,
     /// The hub that `org/name` is looked up in.
@@ -64,6 +68,7 @@ impl Environment {
         Self {
             cache,
             model: text(MODEL),
+            device: text(DEVICE),
             no_color: set("NO_COLOR").is_some(),
             hub: HubSettings { endpoint: endpoint.trim_end_matches('/').to_owned(), token: text(HUB_TOKEN) },
         }

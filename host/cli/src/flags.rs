@@ -7,6 +7,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use sglhost_model::MEMORY_FRACTION;
+
 use crate::units::{parse_memory_limit, parse_time_limit};
 
 /// Hosts prompt programs, WebAssembly components, next to the model they prompt.
@@ -126,15 +128,24 @@ pub(crate) struct ModelFlags {
     #[arg(short, long, value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
 
-    /// Where it computes
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
-    pub(crate) device: DeviceChoice,
+    /// Where it computes [default: auto, or what SGLHOST_DEVICE says]
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceChoice>,
 
-    /// Threads that compute; by default one per core
+    /// How much of a GPU's memory weights and KV memory may take; the rest is for activations
+    #[arg(long, value_name = "FRACTION", default_value_t = MEMORY_FRACTION)]
+    pub(crate) mem_fraction: f64,
+
+    /// On a GPU: no bit of a result depends on what else is in the batch, as it never does on the CPU; slower
+    #[arg(long)]
+    pub(crate) deterministic: bool,
+
+    /// Threads of the CPU that compute; by default one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// Tokens that the KV memory holds, all runs together; no context can be longer [default: 8192]
+    /// Tokens that the KV memory holds, all runs together; no context can be longer [default: 8192; on a GPU what
+    /// --mem-fraction allows]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) kv_tokens: Option<u32>,
 
@@ -155,13 +166,13 @@ pub(crate) struct EngineFlags {
     #[arg(long, value_enum, default_value_t = PolicyChoice::Las, value_name = "POLICY")]
     pub(crate) schedule_policy: PolicyChoice,
 
-    /// Sequences in the batch at once; more wait
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) max_running_requests: u16,
+    /// Sequences in the batch at once; more wait [default: 64; on a GPU 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) max_running_requests: Option<u16>,
 
-    /// Tokens of prefill in a step that also decodes
-    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=16384))]
-    pub(crate) chunked_prefill_size: u16,
+    /// Tokens of prefill in a step that also decodes [default: 128; on a GPU 2048]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(1..=16384))]
+    pub(crate) chunked_prefill_size: Option<u16>,
 
     /// What the engine writes to standard error: `info` has a line for each prefill batch, as SGLang's
     #[arg(long, value_enum, default_value_t = LogLevel::Error, value_name = "LEVEL")]
@@ -191,8 +202,12 @@ pub(crate) enum LogLevel {
 /// A kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceChoice {
-    /// The processor.
+    /// A GPU if there is one that can be used, else the CPU
+    Auto,
+    /// The CPU
     Cpu,
+    /// An NVIDIA GPU; CUDA_VISIBLE_DEVICES says which
+    Cuda,
 }
 
 /// How tokens are chosen where the program does not say.

@@ -8,6 +8,7 @@ mod build;
 mod command;
 mod component;
 mod config;
+mod device;
 mod engine;
 mod environment;
 mod explain;

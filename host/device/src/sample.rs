@@ -4,6 +4,17 @@ use std::sync::Arc;
 
 use sglhost_core::TokenMask;
 
+/// 53 random bits from seed and position: SplitMix64's output function over the seed's.
+pub(crate) fn random(seed: u64, position: u64) -> u64 {
+    let mix = |mut z: u64| {
+        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    };
+    mix(mix(seed).wrapping_add(position)) >> 11
+}
+
 /// A row is refused: no token would mean anything.
 pub(crate) const NOT_NUMBERS: &str = "its logits are not numbers";
 /// A row is refused: the mask, or what the model knows of it, is empty.

@@ -25,6 +25,11 @@ impl<D: Device> DeviceRunner<D> {
         Ok(Self { info, device, model, kv, kv_slots, activations, sampled_rows: 0 })
     }
 
+    /// The device. For measurements.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
     /// Waits for the last pass and reads its logits, `[R, vocabulary]`. For tests and measurements; sampling changes
     /// them in place.
     ///

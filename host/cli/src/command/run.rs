@@ -83,8 +83,8 @@ async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Inte
         Mode::Batch { .. } => Map::new(),
     };
     let late = early.is_none();
-    let model = early.unwrap_or_else(open).opened().await?;
-    house.serve(model, config.engine.clone())?;
+    let opened = early.unwrap_or_else(open).opened().await?;
+    house.serve(opened.model, config.engine.limits(opened.limits))?;
     let startup = (!late).then(|| house.clock.monotonic());
     Ok(Ready { house, program, arguments, startup })
 }

@@ -5,7 +5,7 @@
 //! shortest of these beginnings; top-p's mass is of what top-k kept. Only the head of the distribution is collected,
 //! and of it no more sorted than the cut needs.
 //!
-//! The random number of a draw is [`uniform`] of the row's seed and position, nothing else.
+//! The random number of a draw is [`random`] of the row's seed and position, nothing else.
 //!
 //! *Invariant*: a row's result depends on that row alone, bit for bit.
 
@@ -25,7 +25,7 @@ use sglhost_kernels::cpu::{
 use super::Machine;
 use crate::{
     DeviceError, RowRequest, RowResult, SampleRow,
-    sample::{NONE_ALLOWED, NOT_NUMBERS},
+    sample::{NONE_ALLOWED, NOT_NUMBERS, random},
 };
 
 /// How far below the largest logit (over the temperature) the head of the distribution is collected: first try, second
@@ -34,15 +34,9 @@ const HEAD_DEPTHS: [f32; 2] = [8.0, 16.0];
 /// Below this many tokens, sorting is simpler than splitting further.
 const SORT_MAX: usize = 64;
 
-/// A number in [0, 1) from seed and position: SplitMix64's output function over the seed's, the upper 53 bits.
+/// A number in [0, 1).
 pub(super) fn uniform(seed: u64, position: u64) -> f64 {
-    let mix = |mut z: u64| {
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
-    (mix(mix(seed).wrapping_add(position)) >> 11) as f64 / (1_u64 << 53) as f64
+    random(seed, position) as f64 / (1_u64 << 53) as f64
 }
 
 /// A token of the head.
@@ -57,7 +51,8 @@ struct Candidate {
 impl Candidate {
     /// Likeliest first, ties by token.
     fn order(&self, other: &Self) -> Ordering {
-        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+        // Zeros of either sign are equal; what is not a number is no candidate.
+        other.logit.partial_cmp(&self.logit).unwrap_or(Ordering::Equal).then(self.token.cmp(&other.token))
     }
 }
 

@@ -29,6 +29,7 @@ mod kv;
 mod launch;
 mod linear;
 mod lt;
+mod measure;
 mod memory;
 mod plans;
 mod probe;
@@ -44,6 +45,7 @@ use cudarc::driver::sys as driver_sys;
 pub use batch::CudaBatch;
 pub use buffer::CudaBuffer;
 pub use kv::CudaKv;
+pub use measure::Mark;
 pub use probe::{GpuInfo, NoGpu, probe, probe_device};
 pub use weight::CudaWeight;
 

@@ -1,8 +1,8 @@
 //! What `sample.cu` and `logprobs.cu` are asked and what they answer, as words.
 //!
 //! All that is asked of a batch's rows is one piece of memory: a `Request` for each row, as `sampling.cuh` declares it,
-//! then the lists and masks that these point to. The answers are another: a token for each row, which the next pass takes
-//! as its input, what became of each row, and the log-probabilities of those that want any.
+//! then the lists and masks that these point to. The answers are another: a token for each row, which the next pass
+//! takes as its input, what became of each row, and the log-probabilities of those that want any.
 //!
 //! *Not here*: the device. These are pure functions of the rows.
 
@@ -82,17 +82,6 @@ impl Request {
             self.answer_at,
         ]
     }
-}
-
-/// The random number of a draw as `cpu::sample` defines it, times 2^64; its lower 11 bits are 0.
-fn random(seed: u64, position: u64) -> u64 {
-    let mix = |mut z: u64| {
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    };
-    mix(mix(seed).wrapping_add(position)) >> 11 << 11
 }
 
 /// All that is asked of a batch's rows.
@@ -214,7 +203,7 @@ impl Requests {
             repetition_penalty: row.repetition_penalty,
             frequency_penalty: row.frequency_penalty,
             presence_penalty: row.presence_penalty,
-            random: random(row.seed, row.position),
+            random: sample::random(row.seed, row.position) << 11,
             counts,
             biases,
             saved_at,
@@ -234,8 +223,8 @@ impl Requests {
         Request { flags, scores, top, answer_at, ..Request::default() }
     }
 
-    /// Adds pairs of tokens that the vocabulary has and what belongs to them, sorted by token; pairs of one token stay in
-    /// their order.
+    /// Adds pairs of tokens that the vocabulary has and what belongs to them, sorted by token; pairs of one token stay
+    /// in their order.
     fn pairs(&mut self, pairs: impl Iterator<Item = (u32, u32)>, vocabulary: usize, lists_at: usize) -> List {
         // They start at 8 bytes.
         if !(lists_at + self.lists.len()).is_multiple_of(2) {

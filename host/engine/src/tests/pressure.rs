@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sglhost_core::{ErrorCode, limits::EngineLimits};
+use sglhost_core::{ErrorCode, SamplingParams, limits::EngineLimits};
 use sglhost_model::{DeviceError, ModelError};
 
-use super::scripted::{Bench, collect, expected_text};
+use super::scripted::{Bench, REFUSED_SEED, collect, expected_text};
 use crate::CallEvent;
 
 fn prompt(length: usize, seed: u32) -> Vec<u32> {
@@ -88,7 +88,7 @@ fn a_reader_that_went_away_gives_its_memory_back() {
 #[test]
 fn a_slow_reader_pauses_only_itself_and_loses_nothing() {
     let mut bench = Bench::new(60, EngineLimits::default());
-    let params = sglhost_core::SamplingParams { max_tokens: 30, ..Default::default() };
+    let params = SamplingParams { max_tokens: 30, ..Default::default() };
     let mut slow = bench.call_with_buffer(&[1, 2, 3], bench.generation(params), 2);
     let others: Vec<_> = (4..8).map(|token| bench.generate(&[token; 20], 20)).collect();
     for _ in 0..200 {
@@ -112,7 +112,7 @@ fn a_slow_reader_pauses_only_itself_and_loses_nothing() {
 #[test]
 fn a_reader_that_never_reads_is_cancelled_in_the_end() {
     let mut bench = Bench::new(60, EngineLimits::default());
-    let params = sglhost_core::SamplingParams { max_tokens: 30, ..Default::default() };
+    let params = SamplingParams { max_tokens: 30, ..Default::default() };
     let _stuck = bench.call_with_buffer(&[1, 2, 3], bench.generation(params), 1);
     for _ in 0..50 {
         bench.step();
@@ -138,6 +138,17 @@ fn a_device_error_answers_what_was_under_way_and_the_engine_goes_on() {
     let next = bench.generate(&[1, 2], 5);
     bench.finish();
     assert_eq!(collect(next).0, expected_text(&[1, 2], 5));
+}
+
+#[test]
+fn a_row_without_an_answer_fails_its_call_alone() {
+    let mut bench = Bench::new(1000, EngineLimits::default());
+    let params = SamplingParams { seed: Some(REFUSED_SEED), max_tokens: 9, ..SamplingParams::default() };
+    let (refused, other) = (bench.call(&[1, 3], bench.generation(params)), bench.generate(&[1, 2], 20));
+    bench.finish();
+    let error = collect(refused).1.unwrap_err();
+    assert_eq!((error.code, error.message.contains("a scripted refusal")), (ErrorCode::Unavailable, true));
+    assert_eq!(collect(other).0, expected_text(&[1, 2], 20));
 }
 
 #[test]

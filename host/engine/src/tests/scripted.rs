@@ -131,6 +131,9 @@ pub(super) struct Scripted {
     pub(super) fail: Arc<Mutex<Option<ModelError>>>,
 }
 
+/// Of calls whose rows have no answer.
+pub(super) const REFUSED_SEED: u64 = 0x0bad_5eed;
+
 enum Launched {
     Forward(Box<Batch>),
     Sample(Vec<RowRequest>),
@@ -210,6 +213,9 @@ impl Scripted {
     fn answer(&mut self, requests: &[RowRequest]) -> Vec<RowResult> {
         assert_eq!(requests.len(), self.rows.len());
         let answer = |(request, &hash): (&RowRequest, &u64)| match request {
+            RowRequest::Sample(row) if row.seed == REFUSED_SEED => {
+                RowResult { refused: Some("a scripted refusal"), ..RowResult::default() }
+            }
             RowRequest::Sample(row) => {
                 let random = (row.temperature > 0.0).then_some((row.seed, row.position));
                 let wanted = token_after(hash, random);
