@@ -65,7 +65,7 @@ pub(crate) fn measure_all(model: &mut Model) -> Vec<Measured> {
         let mut measured = Measured::default();
         let mut sequence = Sequence::default();
         for chunk in tokens.chunks(CHUNK) {
-            let start = sequence.len();
+            let start = sequence.tokens();
             let logits = model.extend(&mut sequence, chunk);
             for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
                 measured.add(case, &tokens, start + row, logits);
@@ -102,7 +102,7 @@ pub(crate) fn side_by_side() -> &'static SideBySide {
             let (mut exact_measured, mut served_measured) = (Measured::default(), Measured::default());
             let (mut exact_sequence, mut served_sequence) = (Sequence::default(), Sequence::default());
             for chunk in tokens.chunks(CHUNK) {
-                let start = exact_sequence.len();
+                let start = exact_sequence.tokens();
                 let expect = exact.extend(&mut exact_sequence, chunk);
                 let actual = served.extend(&mut served_sequence, chunk);
                 let rows = expect.chunks_exact(vocabulary).zip(actual.chunks_exact(vocabulary));

@@ -78,7 +78,7 @@ fn copies_arrive_and_invalid_ones_are_zeros() {
 #[test]
 fn matrices_are_spread_over_the_lanes() {
     // Element (row, column) of matrix j is 64 j + 8 row + column.
-    let x: Vec<u32> = (0..128).map(|word| 2 * word | (2 * word + 1) << 16).collect();
+    let x: Vec<u32> = (0..128).map(|word| (2 * word) | ((2 * word + 1) << 16)).collect();
     let result = launch("probe_matrices", 512, &[Argument::Words(&x), Argument::Words(&vec![0; 256])], 1);
     for (j, lane) in (0..4).flat_map(|j| (0..32).map(move |lane| (j, lane))) {
         let element = |row: u32, column: u32| 64 * j + 8 * row + column;

@@ -1,5 +1,7 @@
 //! What several test folders share: finding the model, building guests and the binary, a scripted model runner.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 pub mod binary;
 pub mod distance;
 pub mod golden;

@@ -27,7 +27,7 @@ pub struct Sequence {
 
 impl Sequence {
     /// Tokens so far.
-    pub fn len(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         self.slots.len()
     }
 }
