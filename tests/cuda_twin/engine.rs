@@ -93,17 +93,21 @@ fn greedy_calls_agree_with_those_of_a_device_without_graphs() {
     assert_eq!(greedy(&with), greedy(&without));
 }
 
-/// Failures that only the stand-in for the driver can bring about.
+/// In a process of its own: the call that fails is the next one of any thread.
 #[test]
 fn twin_only_a_failed_call_of_the_driver_is_answered_and_the_engine_goes_on() {
-    let engine = start(CudaConfig::default(), roomy(), EngineLimits::gpu());
-    let expect = finish(call(&engine, "before", 0));
-    let under_way = call(&engine, "failing", 0);
-    twin::fail_next("cuLaunchKernel", twin::INVALID_VALUE);
-    let error = try_finish(under_way).err().or_else(|| try_finish(call(&engine, "failing", 1)).err()).unwrap();
-    assert_eq!(error.code, ErrorCode::Unavailable);
-    assert!(error.message.contains("cuLaunchKernel"), "{error}");
-    assert_eq!(finish(call(&engine, "after", 0)).tokens, expect.tokens);
+    const NAME: &str = "engine::twin_only_a_failed_call_of_the_driver_is_answered_and_the_engine_goes_on";
+    twin::in_another_process(NAME, &[], || {
+        let engine = start(CudaConfig::default(), roomy(), EngineLimits::gpu());
+        let expect = finish(call(&engine, "before", 0));
+        let under_way = call(&engine, "failing", 0);
+        twin::fail_next("cuLaunchKernel", twin::INVALID_VALUE);
+        // The call may have ended before.
+        let error = try_finish(under_way).err().or_else(|| try_finish(call(&engine, "failing", 1)).err()).unwrap();
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert!(error.message.contains("cuLaunchKernel"), "{error}");
+        assert_eq!(finish(call(&engine, "after", 0)).tokens, expect.tokens);
+    });
 }
 
 /// In a process of its own: nothing works after it.
