@@ -73,7 +73,7 @@ fn logits_are_those_of_transformers() {
             let (ids, expect) = golden(name, index);
             let logits = model.extend(&mut Sequence::default(), &ids);
             largest = largest.max(check(name, "whole", &logits[logits.len() - expect.len()..], &expect));
-            // The last tokens one by one: the kernels of decoding, and a graph from the third on.
+            // The last tokens one by one: the kernels of decoding, and a graph from the second on.
             let mut sequence = Sequence::default();
             model.extend(&mut sequence, &ids[..ids.len() - ROWS]);
             let last: Vec<f32> =
@@ -89,14 +89,13 @@ fn logits_are_those_of_transformers() {
 fn padded_batches_and_graphs_compute_the_same() {
     for name in ["tiny-qwen2", "tiny-mistral"] {
         let mut model = open(name, CudaConfig::default());
-        let sequences: Vec<(Vec<u32>, Vec<f32>)> = SEQUENCES.map(|index| golden(name, index)).collect();
-        let slots: Vec<Vec<u32>> =
-            (0..SEQUENCES.len() as u32).map(|s| (0..150).map(|t| s * 160 + t * 7 % 150).collect()).collect();
+        let sequences: Vec<(Vec<u32>, Vec<f32>)> = [1, 2, 1].map(|index| golden(name, index)).to_vec();
+        let slots: Vec<Vec<u32>> = (0..3).map(|s| (0..150).map(|t| s * 160 + t * 7 % 150).collect()).collect();
         for (slots, (ids, _)) in slots.iter().zip(&sequences) {
             let before = ids.len() - ROWS;
             model.forward(&[Part { tokens: &ids[..before], slots: &slots[..before] }]);
         }
-        let mut logits = vec![Vec::new(); SEQUENCES.len()];
+        let mut logits = vec![Vec::new(); 3];
         for row in 0..ROWS {
             let parts: Vec<Part> = (sequences.iter().zip(&slots))
                 .map(|((ids, _), slots)| {
@@ -105,7 +104,7 @@ fn padded_batches_and_graphs_compute_the_same() {
                 })
                 .collect();
             let all = model.forward(&parts);
-            for (logits, of_one) in logits.iter_mut().zip(all.chunks(all.len() / SEQUENCES.len())) {
+            for (logits, of_one) in logits.iter_mut().zip(all.chunks(all.len() / 3)) {
                 logits.extend_from_slice(of_one);
             }
         }

@@ -33,8 +33,9 @@ for line in sys.stdin:
 }
 
 run() {
-    local results=${1:-target/gpu-results} status=0
-    shift || true
+    local results=target/gpu-results status=0
+    if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then results=$1 && shift; fi
+    [ -x target/gpu/cuda_tests ] || { echo "gpu.sh: target/gpu is not there: gpu.sh build" >&2 && exit 1; }
     mkdir -p "$results"
     local shapes=${SGLHOST_SHAPES:-/dev/shm/sglhost-shapes}
     # The tests are those of the twin; this has them take the driver that is here.
@@ -51,7 +52,7 @@ run() {
     target/gpu/gpu_bench --folder "$shapes" --plans "$results/plans" "$@" >>"$results/gpu.md" 2>"$results/bench.log" || status=1
     # What it costs that no result depends on the batch.
     printf '\nDeterministic:\n\n' >>"$results/gpu.md"
-    target/gpu/gpu_bench --folder "$shapes" --shapes Qwen2.5-7B --serving false --deterministic true \
+    target/gpu/gpu_bench --folder "$shapes" --shapes Qwen2.5-7B --serving false --deterministic true "$@" \
         >>"$results/gpu.md" 2>>"$results/bench.log" || status=1
     python3 tests/perf/gpu/pytorch.py >>"$results/gpu.md" 2>>"$results/bench.log" || status=1
     cat "$results/gpu.md"

@@ -8,7 +8,7 @@ use crate::DeviceError;
 
 /// Errors after which every further call fails: "the process must be terminated and relaunched" (CUDA driver API,
 /// `CUresult`), and those of memory and links that come with them.
-const STICKY: [CUresult; 15] = [
+const STICKY: [CUresult; 17] = [
     CUresult::CUDA_ERROR_DEINITIALIZED,
     CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
     CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE,
@@ -24,6 +24,8 @@ const STICKY: [CUresult; 15] = [
     CUresult::CUDA_ERROR_INVALID_PC,
     CUresult::CUDA_ERROR_LAUNCH_FAILED,
     CUresult::CUDA_ERROR_TENSOR_MEMORY_LEAK,
+    CUresult::CUDA_ERROR_MPS_CLIENT_TERMINATED,
+    CUresult::CUDA_ERROR_EXTERNAL_DEVICE,
 ];
 
 /// What `call` answered.

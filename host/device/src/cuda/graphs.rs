@@ -46,8 +46,8 @@ pub(super) struct Graphs {
     context: Arc<Context>,
     /// [`Context::allocations`] when they were made.
     allocations: u64,
-    /// Passes of these tokens and sample rows were launched before.
-    launched: HashSet<(usize, usize)>,
+    /// Passes of these shapes were launched before.
+    launched: HashSet<PassShape>,
     /// What could not be recorded.
     refused: HashSet<PassShape>,
     recordings: HashMap<PassShape, Recording>,
@@ -81,19 +81,18 @@ impl Graphs {
         if self.allocations != self.context.allocations() {
             self.allocations = self.context.allocations();
             self.recordings.clear();
+            self.refused.clear();
         }
         match self.recordings.get(shape) {
             Some(recording) => Pass::Replay(recording.needs),
-            None if self.launched.contains(&(shape.tokens, shape.sampled)) && !self.refused.contains(shape) => {
-                Pass::Record
-            }
+            None if self.launched.contains(shape) && !self.refused.contains(shape) => Pass::Record,
             None => Pass::Launch,
         }
     }
 
     /// Notes that a pass of this shape was launched.
     pub(super) fn launched(&mut self, shape: &PassShape) {
-        self.launched.insert((shape.tokens, shape.sampled));
+        self.launched.insert(*shape);
     }
 
     /// Notes that a pass of this shape cannot be recorded.
