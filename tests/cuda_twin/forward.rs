@@ -114,6 +114,22 @@ fn padded_batches_and_graphs_compute_the_same() {
     }
 }
 
+/// A context that grows into the next class needs memory for its parts: its shape is launched once, then recorded.
+#[test]
+fn growing_contexts_go_on_being_replayed() {
+    let mut model = open("tiny-f32", CudaConfig::default());
+    let slots: Vec<u32> = (0..300).collect();
+    for class in [250..256, 258..264, 290..294] {
+        let before = model.runner.device_mut().replays();
+        let steps = class.len() as u64;
+        for length in class {
+            model.forward(&[Part { tokens: &[1], slots: &slots[..length] }]);
+        }
+        let replays = model.runner.device_mut().replays() - before;
+        assert!(replays >= steps - 1, "{replays} of {steps} steps were replayed");
+    }
+}
+
 /// A pass that needs more memory than any before replaces buffers that graphs were recorded with.
 #[test]
 fn graphs_are_recorded_anew_when_buffers_grow() {
