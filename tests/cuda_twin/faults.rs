@@ -5,7 +5,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
 
@@ -94,12 +93,10 @@ fn planted_sources() -> &'static Path {
 
 /// Runs a test with fault `number` in force, 0 being none; says whether it passed, and what was said.
 fn run(test: &str, number: usize) -> (bool, String) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture"]);
-    command.env("SGLHOST_TWIN_KERNELS", planted_sources()).env("SGLHOST_PLANTED", number.to_string());
-    let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (output.status.success() && said.contains("1 passed"), said)
+    let (sources, number) = (planted_sources().to_str().unwrap(), number.to_string());
+    let environment = [("SGLHOST_TWIN_KERNELS", sources), ("SGLHOST_PLANTED", number.as_str())];
+    let (status, said) = twin::child(&[test, "--exact", "--nocapture"], &environment);
+    (status.success() && said.contains("1 passed"), said)
 }
 
 #[test]
@@ -122,10 +119,8 @@ fn twin_only_a_stale_address_in_a_graph_is_seen() {
     if std::env::var_os(CHILD).is_some() {
         return direct::replay_after_free();
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["faults::twin_only_a_stale_address_in_a_graph_is_seen", "--exact", "--nocapture"]).env(CHILD, "1");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(86), "{said}");
+    let name = "faults::twin_only_a_stale_address_in_a_graph_is_seen";
+    let (status, said) = twin::child(&[name, "--exact", "--nocapture"], &[(CHILD, "1")]);
+    assert_eq!(status.code(), Some(86), "{said}");
     assert!(said.contains("freed"), "{said}");
 }

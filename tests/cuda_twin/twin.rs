@@ -12,7 +12,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::OnceLock,
 };
 
@@ -115,12 +115,18 @@ pub(crate) fn in_another_process(name: &str, environment: &[(&str, &str)], test:
     }
     // What both need is built once.
     load();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([name, "--exact", "--nocapture"]).env(CHILD, name).envs(environment.iter().copied());
-    let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{name} in a process of its own: {said}");
+    let environment: Vec<(&str, &str)> = environment.iter().copied().chain([(CHILD, name)]).collect();
+    let (status, said) = child(&[name, "--exact", "--nocapture"], &environment);
+    assert!(status.success(), "{name} in a process of its own: {said}");
     assert!(said.contains("1 passed"), "{name} is no test: {said}");
+}
+
+/// Runs this binary of tests with these arguments; how it ended, and what it said.
+pub(crate) fn child(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status, said)
 }
 
 /// A function that the twin exports for tests.

@@ -61,6 +61,19 @@ pub struct AttentionShape {
     pub window: Option<u32>,
 }
 
+impl AttentionShape {
+    /// Checks it against KV memory of `layout`, and that this has the layer.
+    pub(crate) fn check(&self, layout: &KvLayout, layer: usize) -> Result<(), DeviceError> {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) || !self.head_dim.is_multiple_of(2) {
+            return Err(DeviceError::Shape(format!("attention of {self:?}")));
+        }
+        if (self.kv_heads, self.head_dim) != (layout.kv_heads, layout.head_dim) || layer >= layout.layers {
+            return Err(DeviceError::Shape(format!("layer {layer} of {self:?} over KV memory of {layout:?}")));
+        }
+        Ok(())
+    }
+}
+
 /// What is done to queries and keys before they meet.
 #[derive(Debug)]
 pub struct Rope<'a, B> {
@@ -71,6 +84,16 @@ pub struct Rope<'a, B> {
     pub sections: [usize; 3],
     /// What comes before the rotation, in families that have it.
     pub head_norm: Option<HeadNorm<'a, B>>,
+}
+
+impl<B> Rope<'_, B> {
+    /// Pairs that each of `planes` planes turns: one alone turns all.
+    pub(crate) fn sections_of(&self, planes: usize, shape: &AttentionShape) -> Result<[usize; 3], DeviceError> {
+        if self.sections.iter().sum::<usize>() != shape.head_dim / 2 {
+            return Err(DeviceError::Shape(format!("sections {:?} of {shape:?}", self.sections)));
+        }
+        Ok(if planes == 3 { self.sections } else { [shape.head_dim / 2, 0, 0] })
+    }
 }
 
 /// A norm of each head of Q and K: `head / rms(head) * weight`.

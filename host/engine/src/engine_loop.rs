@@ -128,13 +128,14 @@ impl EngineLoop {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "an internal error, which is on the host's standard error".to_owned(),
         };
-        match &self.lost {
-            Some(_) => tracing::error!("The engine stops after {reason}"),
-            None => tracing::error!("The engine restarts after {reason}"),
-        }
-        let restarted =
-            || Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed"));
-        self.fail_all(&self.lost.clone().unwrap_or_else(restarted));
+        let answer = if let Some(lost) = self.lost.clone() {
+            tracing::error!("The engine stops after {reason}");
+            lost
+        } else {
+            tracing::error!("The engine restarts after {reason}");
+            Error::unavailable(format!("the engine restarted after {reason}; the same call may succeed"))
+        };
+        self.fail_all(&answer);
         self.in_flight = None;
         self.runner.reset();
         self.paused.clear();

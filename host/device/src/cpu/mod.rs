@@ -108,12 +108,7 @@ fn for_rows(pool: &mut Pool, rows: usize, width: usize, work: &(dyn Fn(Range<usi
 
 /// Checks an attention layer's geometry against the batch and the KV memory.
 fn check_attention(shape: &AttentionShape, batch: &CpuBatch, kv: &CpuKv, layer: usize) -> Result<(), DeviceError> {
-    if shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) || !shape.head_dim.is_multiple_of(2) {
-        return Err(DeviceError::Shape(format!("attention of {shape:?}")));
-    }
-    if (shape.kv_heads, shape.head_dim) != (kv.layout.kv_heads, kv.layout.head_dim) || layer >= kv.layout.layers {
-        return Err(DeviceError::Shape(format!("layer {layer} of {shape:?} over KV memory of {:?}", kv.layout)));
-    }
+    shape.check(&kv.layout, layer)?;
     if batch.slot_bound > kv.slots {
         return Err(DeviceError::Shape(format!("slot {} of {}", batch.slot_bound - 1, kv.slots)));
     }
@@ -267,12 +262,8 @@ impl Device for CpuDevice {
             }
             None => None,
         };
-        if rope.sections.iter().sum::<usize>() != shape.head_dim / 2 {
-            return Err(DeviceError::Shape(format!("sections {:?} of {shape:?}", rope.sections)));
-        }
-        // One plane of positions turns all pairs.
         let planes = batch.batch.positions.len() / batch.batch.tokens.len().max(1);
-        let sections = if planes == 3 { rope.sections } else { [shape.head_dim / 2, 0, 0] };
+        let sections = rope.sections_of(planes, shape)?;
         let input = rope::Input { batch, shape, frequencies, sections, norm };
         self.angles.rotate_and_write(&mut self.machine, &input, qkv, kv.layer_mut(layer));
         Ok(())

@@ -175,7 +175,6 @@ impl Lt {
             plan.choose(first, false);
             return Ok(Some(plan));
         }
-        plan.point_to(product.bias)?;
         let best =
             if candidates.len() == 1 { first } else { self.fastest(&plan, product, &candidates)?.unwrap_or(first) };
         plan.choose(best, true);
@@ -311,14 +310,7 @@ impl Plan {
 
     /// The algorithms that the library thinks best, the best first.
     fn candidates(&self, handle: cublasLtHandle_t, preference: &Preference, count: usize) -> Vec<cublasLtMatmulAlgo_t> {
-        let empty = cublasLtMatmulHeuristicResult_t {
-            algo: cublasLtMatmulAlgo_t { data: [0; 8] },
-            workspaceSize: 0,
-            state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
-            wavesCount: 0.0,
-            reserved: [0; 4],
-        };
-        let mut results = [empty; CANDIDATES];
+        let mut results = [unanswered(cublasLtMatmulAlgo_t { data: [0; 8] }); CANDIDATES];
         let mut found = 0;
         // SAFETY: all handles live; the library writes at most `count` results.
         let status = unsafe {
@@ -344,13 +336,7 @@ impl Plan {
 
     /// Whether the library takes the algorithm for these layouts, in the workspace there is.
     fn accepts(&self, handle: cublasLtHandle_t, algorithm: &cublasLtMatmulAlgo_t) -> bool {
-        let mut checked = cublasLtMatmulHeuristicResult_t {
-            algo: *algorithm,
-            workspaceSize: 0,
-            state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
-            wavesCount: 0.0,
-            reserved: [0; 4],
-        };
+        let mut checked = unanswered(*algorithm);
         // SAFETY: all handles live; the library writes one result.
         let status = unsafe {
             sys::cublasLtMatmulAlgoCheck(
@@ -399,6 +385,12 @@ impl Plan {
             )
         }
     }
+}
+
+/// What the library writes its answer about an algorithm over.
+fn unanswered(algo: cublasLtMatmulAlgo_t) -> cublasLtMatmulHeuristicResult_t {
+    let state = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
+    cublasLtMatmulHeuristicResult_t { algo, workspaceSize: 0, state, wavesCount: 0.0, reserved: [0; 4] }
 }
 
 /// A `cublasLtMatmulDesc_t`.

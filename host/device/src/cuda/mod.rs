@@ -192,12 +192,7 @@ impl CudaDevice {
         layer: usize,
     ) -> Result<(), DeviceError> {
         self.check_batch(batch)?;
-        if shape.kv_heads == 0 || !shape.heads.is_multiple_of(shape.kv_heads) {
-            return Err(DeviceError::Shape(format!("attention of {shape:?}")));
-        }
-        if (shape.kv_heads, shape.head_dim) != (kv.layout.kv_heads, kv.layout.head_dim) || layer >= kv.layout.layers {
-            return Err(DeviceError::Shape(format!("layer {layer} of {shape:?} over KV memory of {:?}", kv.layout)));
-        }
+        shape.check(&kv.layout, layer)?;
         self.needs.slots = kv.slots;
         check_slots(batch, kv.slots)
     }
@@ -438,11 +433,7 @@ impl Device for CudaDevice {
             Some(norm) => (norm.query.full(head_dim)?, norm.key.full(head_dim)?, norm.epsilon),
             None => (Pointer::NULL, Pointer::NULL, 0.0),
         };
-        if rope.sections.iter().sum::<usize>() != head_dim / 2 {
-            return Err(DeviceError::Shape(format!("sections {:?} of {shape:?}", rope.sections)));
-        }
-        // One plane of positions turns all pairs.
-        let sections = if batch.shape.planes == 3 { [rope.sections[0], rope.sections[1]] } else { [head_dim / 2, 0] };
+        let [first, second, _] = rope.sections_of(batch.shape.planes, shape)?;
         let rotation = Rotation {
             qkv,
             inverse_frequencies: rope.inverse_frequencies.full(head_dim / 2)?,
@@ -454,7 +445,7 @@ impl Device for CudaDevice {
             heads,
             kv_heads,
             head_dim,
-            sections,
+            sections: [first, second],
         };
         if batch.shape.tokens == 0 {
             return Ok(());
