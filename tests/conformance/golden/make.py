@@ -4,12 +4,16 @@
     pip install torch transformers tokenizers gguf safetensors numpy
     python tests/conformance/golden/make.py smollm2 PATH/SmolLM2-135M-Instruct.Q4_1.gguf
     python tests/conformance/golden/make.py tiny
+    python tests/conformance/golden/make.py bf16-distance
 
 `smollm2` writes smollm2.json (ids, greedy tokens, tokenizer cases) and smollm2.safetensors (numbers). The weights are
 the GGUF's own values, dequantized to f32 by the `gguf` package, so any difference from them is the host's.
 
 `tiny` writes small models of random weights, Hugging Face folders and GGUF files, and their logits in
 tiny.safetensors; see tiny.py.
+
+`bf16-distance` writes nothing: it prints how far transformers themselves are from those logits in bf16, a measure of
+what may be asked of a device that computes in it.
 """
 
 import json
@@ -18,12 +22,12 @@ import sys
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
-from transformers import PreTrainedTokenizerFast
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import prompts
 from gguf_file import Gguf
-from tiny import tiny
+from tiny import FOLDERS, GGUF_FILES, tiny
 
 HERE = pathlib.Path(__file__).parent
 GREEDY_TOKENS = 64
@@ -107,11 +111,45 @@ def greedy(model, ids, count):
     return output
 
 
+def bf16_distance():
+    """Of each small model, the largest relative L2 over the sequences that tests/cuda_twin/forward.rs compares."""
+    golden = load_file(HERE / "tiny.safetensors")
+    bf16 = torch.bfloat16
+    casts = {"f32": lambda x: x, "weights": lambda x: x.to(bf16).float(), "all": lambda x: x.to(bf16)}
+    print("relative L2 from the golden logits; weights: only they are rounded to bf16; all: bf16 throughout")
+    for name in [name for name, *_ in FOLDERS] + list(GGUF_FILES):
+        distances = {}
+        for kind, cast in casts.items():
+            model = small_model(name)
+            # Parameters alone: transformers keep the rotation's frequencies in f32.
+            for parameter in model.parameters():
+                parameter.data = cast(parameter.data)
+            distances[kind] = max(distance(model, golden, f"{name}/{index}") for index in (1, 2))
+        print(f"{name:16}", *(f"  {kind} {value:.1e}" for kind, value in distances.items()), flush=True)
+
+
+def small_model(name):
+    folder = HERE / name
+    if folder.exists():
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    return Gguf(HERE / f"{name}.gguf").model()
+
+
+def distance(model, golden, sequence):
+    expect = golden[f"{sequence}/logits"].astype(np.float64)
+    ids = torch.from_numpy(golden[f"{sequence}/ids"].astype(np.int64))
+    with torch.no_grad():
+        logits = model(ids[None]).logits[0, -len(expect) :].double().numpy()
+    return np.linalg.norm(logits - expect) / np.linalg.norm(expect)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["smollm2", path]:
             smollm2(path)
         case ["tiny"]:
             tiny()
+        case ["bf16-distance"]:
+            bf16_distance()
         case _:
             raise SystemExit(__doc__)
