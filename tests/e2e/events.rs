@@ -90,7 +90,7 @@ fn read(events: &[Event]) -> Told {
                     finished_at: at,
                 });
             }
-            Event::RunFinished { result, usage } => {
+            Event::RunFinished { result, usage, .. } => {
                 told.result = result.clone().unwrap();
                 told.usage = *usage;
                 ended = true;

@@ -87,7 +87,7 @@ async fn told(mut run: Run, started: Instant) -> Told {
             Event::CallDelta { .. } => {
                 first_token.get_or_insert_with(|| started.elapsed());
             }
-            Event::RunFinished { result, usage } => {
+            Event::RunFinished { result, usage, .. } => {
                 let wall = started.elapsed();
                 let result = serde_json::from_str(&result.unwrap()).unwrap();
                 return Told { result, usage, first_token: first_token.unwrap_or(wall), wall };

@@ -153,6 +153,8 @@ pub enum Event {
         result: Result<String, Error>,
         /// The sum over its calls.
         usage: Usage,
+        /// CPU time of the program's own code, in microseconds.
+        cpu_time_us: u64,
     },
 }
 

@@ -9,6 +9,8 @@ pub mod event;
 pub mod id;
 pub mod limits;
 pub mod mask;
+pub mod quota;
+pub mod record;
 pub mod sampling;
 
 pub use clock::Clock;
@@ -16,4 +18,6 @@ pub use error::{Error, ErrorCode};
 pub use event::{Event, FinishReason, Usage};
 pub use id::{CallId, ContextId, ProgramId, RunId, TenantId, TokenId};
 pub use mask::TokenMask;
+pub use quota::Quotas;
+pub use record::RunRecord;
 pub use sampling::{ChoicesMethod, SamplingParams, StopConditions};

@@ -46,6 +46,11 @@ impl CpuMeter {
         .await
     }
 
+    /// Microseconds of the polls that are over.
+    pub(crate) fn spent_us(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed) / 1000
+    }
+
     /// At an epoch, inside a poll: go on after others had their turn, or end.
     pub(crate) fn at_epoch(&self) -> wasmtime::Result<UpdateDeadline> {
         let spent = Duration::from_nanos(self.spent.load(Ordering::Relaxed) + self.in_this_poll());

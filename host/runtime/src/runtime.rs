@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -38,7 +37,6 @@ struct Inner {
     /// One program compiles at a time: the compiler uses all cores by itself.
     compiling: Semaphore,
     sandbox: Arc<Sandbox>,
-    next_run: AtomicU64,
 }
 
 impl Runtime {
@@ -82,7 +80,6 @@ impl Runtime {
             programs: Registry::new(config.host_limits.loaded_programs_max),
             compiling: Semaphore::new(1),
             sandbox: Arc::new(sandbox),
-            next_run: AtomicU64::new(1),
             config,
         })))
     }
@@ -128,7 +125,7 @@ impl Runtime {
     /// Outside of a tokio runtime with its timers enabled.
     #[must_use = "dropping a run cancels it"]
     pub fn start(&self, program: &Program, request: RunRequest) -> Run {
-        let id = RunId(self.0.next_run.fetch_add(1, Ordering::Relaxed));
+        let id = RunId((self.0.sandbox.entropy)());
         let (sender, events) = mpsc::channel(self.0.config.host_limits.events_buffered_max.max(1));
         let cancel = CancellationToken::new();
         let limits = request.limits.clone().unwrap_or_else(|| self.0.config.run_limits.clone());

@@ -65,15 +65,29 @@ pub(crate) struct NewRun {
 pub(crate) async fn run(sandbox: Arc<Sandbox>, new: NewRun) {
     let events = new.events.clone();
     // In a task of its own, so that a bug here ends in an event as well.
-    let (result, usage) = match tokio::spawn(attempt(sandbox, new)).await {
+    let End { result, usage, cpu_time_us } = match tokio::spawn(attempt(sandbox, new)).await {
         Ok(end) => end,
-        Err(_) => (Err(Error::unavailable("the host failed while running the program; see its log")), Usage::default()),
+        Err(_) => End::early(Error::unavailable("the host failed while running the program; see its log")),
     };
     // Fails only when nobody reads.
-    let _ = events.send(Event::RunFinished { result, usage }).await;
+    let _ = events.send(Event::RunFinished { result, usage, cpu_time_us }).await;
 }
 
-async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, Usage) {
+/// How a run ended, and what it used.
+struct End {
+    result: Result<String, Error>,
+    usage: Usage,
+    cpu_time_us: u64,
+}
+
+impl End {
+    /// Before the program did anything.
+    fn early(error: Error) -> Self {
+        Self { result: Err(error), usage: Usage::default(), cpu_time_us: 0 }
+    }
+}
+
+async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> End {
     let NewRun { id, program, request, limits, events, cancel } = new;
     let started = Event::RunStarted { run: id, program: program.id().clone() };
     // The channel is empty: this does not wait, and comes first even in a run that is cancelled by now.
@@ -91,7 +105,7 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, 
     };
     let place = match place {
         Ok(place) => place,
-        Err(error) => return (Err(error), Usage::default()),
+        Err(error) => return End::early(error),
     };
     let wall_deadline = limits.wall_deadline;
     let result_bytes_max = limits.result_bytes_max;
@@ -129,7 +143,7 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> (Result<String, Error>, 
     });
     run.tasks.wait().await;
     run.engine.run_ended(&run.tenant, run.id);
-    (result, run.usage())
+    End { result, usage: run.usage(), cpu_time_us: meter.spent_us() }
 }
 
 /// Instantiates and calls; the store stays with the caller, who drops it.

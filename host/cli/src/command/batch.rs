@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
-use sglhost_core::Error;
+use sglhost_core::{Error, RunRecord};
 use sglhost_runtime::Run;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use crate::{
     config::RunConfig,
     failure::Failure,
     interrupt::Interrupt,
-    render::{RunRecord, Stats, Timeline},
+    render::{Stats, Timeline},
 };
 
 /// One line of the batch: where it stands in the file, and its run's arguments or what is wrong with them.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use sglhost_core::{ErrorCode, Event, TenantId};
+use sglhost_core::{ErrorCode, Event, RunRecord, TenantId};
 use sglhost_runtime::{Program, Run, RunRequest};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     flags::LogLevel,
     interrupt::Interrupt,
     model::ModelStore,
-    render::{RunRecord, Stats, Terminal, Timeline},
+    render::{Stats, Terminal, Timeline},
 };
 
 /// Runs a program once, or once per line of a batch.

@@ -176,7 +176,7 @@ mod tests {
                 finish_reason: FinishReason::Stop,
                 usage: Usage::default(),
             },
-            _ => Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default() },
+            _ => Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default(), cpu_time_us: 0 },
         }
     }
 

@@ -120,7 +120,7 @@ mod tests {
             Event::CallDelta { call, context, text: "hel".to_owned() },
             Event::Log { stream: LogStream::Stdout, text: "noise\n".to_owned() },
             Event::CallDelta { call, context, text: "lo".to_owned() },
-            Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default() },
+            Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default(), cpu_time_us: 0 },
         ]
     }
 

@@ -2,30 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sglhost_core::{ContextId, Error, Event, Usage};
 
-/// What `--json` and each line of `--batch` print.
+use crate::{ContextId, Error, Event, Usage};
+
+/// What `--json` and each line of `--batch` print, and what the HTTP API says of a run.
 ///
 /// `variables` are those of contexts that the program opened itself, as `state["answer"]` is in SGLang; a name that was
 /// used twice has its last value. A fork's are its own, as `forks[0]["tip"]` is: each fork with named calls is listed in
 /// `forks`, in the order of opening.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct RunRecord {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Error>,
     variables: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     forks: Vec<ForkRecord>,
     usage: Usage,
+    #[serde(skip)]
+    cpu_time_us: u64,
     #[serde(skip)]
     parents: BTreeMap<ContextId, Option<ContextId>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct ForkRecord {
     context: ContextId,
     parent: ContextId,
@@ -34,12 +37,13 @@ struct ForkRecord {
 
 impl RunRecord {
     /// A run that never began.
-    pub(crate) fn failed(error: Error) -> Self {
+    #[must_use]
+    pub fn failed(error: Error) -> Self {
         Self { error: Some(error), ..Self::default() }
     }
 
     /// Takes an event in.
-    pub(crate) fn take(&mut self, event: &Event) {
+    pub fn take(&mut self, event: &Event) {
         match event {
             Event::ContextOpened { context, parent } => {
                 self.parents.insert(*context, *parent);
@@ -47,8 +51,8 @@ impl RunRecord {
             Event::CallFinished { context, name: Some(name), text, .. } => {
                 self.variables_of(*context).insert(name.clone(), text.clone());
             }
-            Event::RunFinished { result, usage } => {
-                self.usage = *usage;
+            Event::RunFinished { result, usage, cpu_time_us } => {
+                (self.usage, self.cpu_time_us) = (*usage, *cpu_time_us);
                 match result {
                     // The contract says JSON; a program that gives something else has its text shown.
                     Ok(text) => {
@@ -62,23 +66,33 @@ impl RunRecord {
     }
 
     /// Why the run has no result; none while it goes on or if it has one.
-    pub(crate) fn error(&self) -> Option<&Error> {
+    #[must_use]
+    pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }
 
     /// The run's usage, known at its end.
-    pub(crate) fn usage(&self) -> Usage {
+    #[must_use]
+    pub fn usage(&self) -> Usage {
         self.usage
     }
 
+    /// Microseconds of CPU time of the program's own code, known at the run's end.
+    #[must_use]
+    pub fn cpu_time_us(&self) -> u64 {
+        self.cpu_time_us
+    }
+
     /// As a line of JSON.
-    pub(crate) fn to_json(&self) -> String {
+    #[must_use]
+    pub fn to_json(&self) -> String {
         // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// For people: indented.
-    pub(crate) fn to_json_pretty(&self) -> String {
+    #[must_use]
+    pub fn to_json_pretty(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
@@ -98,9 +112,9 @@ impl RunRecord {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use sglhost_core::{CallId, ErrorCode, FinishReason};
 
     use super::*;
+    use crate::{CallId, ErrorCode, FinishReason};
 
     fn finished(context: u32, name: &str, text: &str) -> Event {
         Event::CallFinished {
@@ -125,7 +139,7 @@ mod tests {
             finished(1, "tip", "a"),
             finished(0, "summary", "first"),
             finished(0, "summary", "second"),
-            Event::RunFinished { result: Ok(r#"{"n": 1}"#.to_owned()), usage },
+            Event::RunFinished { result: Ok(r#"{"n": 1}"#.to_owned()), usage, cpu_time_us: 7 },
         ] {
             record.take(&event);
         }
