@@ -1,5 +1,7 @@
 //! Products: each of the ways to compute one, and which is taken when.
 
+use std::path::Path;
+
 use sglhost_device::{CudaConfig, CudaDevice, Device, DeviceError, Precision, WeightPart};
 
 use crate::{
@@ -157,6 +159,78 @@ fn twin_only_measured_algorithms_are_kept() {
         let mut device = gpu(config());
         cases.iter().for_each(|case| case.check(&mut device));
         assert!(measured("cuEventElapsedTime") > after, "an algorithm that is none was taken");
+    });
+}
+
+/// The lines of the one file of plans, without its header.
+fn plans(folder: &Path) -> Vec<String> {
+    let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    std::fs::read_to_string(&files[0]).unwrap().lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn twin_only_an_algorithm_that_fails_gives_way_to_another_and_then_to_our_own() {
+    const NAME: &str = "linear::twin_only_an_algorithm_that_fails_gives_way_to_another_and_then_to_our_own";
+    twin::in_another_process(NAME, &[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || CudaConfig { plans: Some(folder.path().join("plans")), ..CudaConfig::default() };
+        let plans = || plans(&folder.path().join("plans"));
+        let own = || twin::count("gemm_bf16_32x16");
+        let products = || twin::count("cublasLtMatmul");
+        let case = Case::new(&mut Random(44), 6, 40, 64, true, Precision::Activation);
+
+        // One that cannot be measured is left out.
+        let mut device = gpu(config());
+        twin::fail_next("cublasLtMatmul", twin::EXECUTION_FAILED);
+        twin::fail_next("cuEventElapsedTime", twin::INVALID_VALUE);
+        case.check(&mut device);
+        drop(device);
+        let first = plans();
+        assert_eq!((first.len(), own()), (1, 0));
+
+        // One that is remembered and fails is not remembered; nor tried again.
+        let mut device = gpu(config());
+        twin::fail_next("cublasLtMatmul", twin::EXECUTION_FAILED);
+        case.check(&mut device);
+        let before = products();
+        case.check(&mut device);
+        assert_eq!((products() - before, own()), (1, 0));
+        drop(device);
+        let second = plans();
+        assert!(second.len() == 1 && second != first, "{first:?} {second:?}");
+
+        // Where none works, nothing is remembered, and ours computes.
+        let mut device = gpu(config());
+        twin::fail_always("cublasLtMatmul", twin::EXECUTION_FAILED);
+        case.check(&mut device);
+        let before = products();
+        case.check(&mut device);
+        assert_eq!((products(), own()), (before, 2));
+        drop(device);
+        assert_eq!(plans(), [""; 0]);
+        // Nor where none is to be measured.
+        twin::fail_always("cublasLtMatmul", 0);
+        twin::fail_always("cuEventElapsedTime", twin::INVALID_VALUE);
+        let mut device = gpu(config());
+        case.check(&mut device);
+        assert_eq!(own(), 3);
+        drop(device);
+        assert_eq!(plans(), [""; 0]);
+
+        // What takes the device with it is no algorithm's failure.
+        twin::fail_always("cuEventElapsedTime", 0);
+        for lost in ["cuEventRecord", "cuStreamSynchronize"] {
+            let mut device = gpu(config());
+            let weight = device.load_weight(&case.parts).unwrap();
+            let x = buffer(&mut device, &case.x, Precision::Activation);
+            let mut out = device.allocate(case.rows * case.n, Precision::Activation).unwrap();
+            twin::fail_next("cublasLtMatmul", twin::EXECUTION_FAILED);
+            twin::fail_next(lost, twin::ILLEGAL_ADDRESS);
+            let error = device.linear(&weight, None, &x, case.rows, &mut out).unwrap_err();
+            assert!(matches!(error, DeviceError::Lost { .. }), "{lost}: {error}");
+        }
     });
 }
 

@@ -23,6 +23,8 @@ use sglhost_device::{CudaConfig, CudaDevice};
 pub(crate) const INVALID_VALUE: c_int = 1;
 pub(crate) const OUT_OF_MEMORY: c_int = 2;
 pub(crate) const ILLEGAL_ADDRESS: c_int = 700;
+/// One of cuBLASLt.
+pub(crate) const EXECUTION_FAILED: c_int = 13;
 
 /// Names the order in which threads and blocks run: 0 forwards, 1 backwards, else a seed.
 pub(crate) const ORDER: &str = "SGLHOST_TWIN_ORDER";
@@ -77,6 +79,13 @@ pub(crate) fn fail_next(function: &str, status: c_int) {
     let function = CString::new(function).unwrap();
     // SAFETY: the signature is that of cxx/trial.h.
     unsafe { exported::<unsafe extern "C" fn(*const c_char, c_int)>("twin_fail_next")(function.as_ptr(), status) }
+}
+
+/// Lets all calls of this function answer `status`; 0: none.
+pub(crate) fn fail_always(function: &str, status: c_int) {
+    let function = CString::new(function).unwrap();
+    // SAFETY: as above.
+    unsafe { exported::<unsafe extern "C" fn(*const c_char, c_int)>("twin_fail_always")(function.as_ptr(), status) }
 }
 
 /// Lets all calls of the driver answer `status` from now on.

@@ -208,8 +208,10 @@ bool set(T& to, const void* from, size_t bytes) {
 
 }  // namespace
 
-#define ENTER()                                   \
-    if (int status = twin_enter(__func__)) return status
+// The driver's own errors have no number here.
+#define ENTER()                           \
+    if (int status = twin_enter(__func__)) \
+    return status <= CUBLAS_STATUS_NOT_SUPPORTED ? status : CUBLAS_STATUS_EXECUTION_FAILED
 
 API size_t cublasLtGetVersion() { return VERSION; }
 API size_t cublasLtGetCudartVersion() { return 12090; }

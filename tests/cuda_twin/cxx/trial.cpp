@@ -14,6 +14,7 @@ namespace {
 struct Failure {
     u64 calls;
     CUresult status;
+    bool lasting = false;
 };
 
 std::mutex mutex;
@@ -52,7 +53,8 @@ CUresult enter(std::string_view function) {
     if (found == failures.end()) return CUDA_SUCCESS;
     if (found->second.calls-- > 0) return CUDA_SUCCESS;
     CUresult status = found->second.status;
-    failures.erase(found);
+    if (found->second.lasting) found->second.calls = 0;
+    else failures.erase(found);
     return status;
 }
 
@@ -76,6 +78,13 @@ API void twin_fail_after(const char* function, u64 calls, int status) {
 }
 
 API void twin_fail_next(const char* function, int status) { twin_fail_after(function, 0, status); }
+
+API void twin_fail_always(const char* function, int status) {
+    std::lock_guard lock(twin::mutex);
+    auto name = std::string(twin::without_version(function));
+    if (status) twin::failures.insert_or_assign(name, twin::Failure{0, static_cast<CUresult>(status), true});
+    else twin::failures.erase(name);
+}
 
 API void twin_break(int status) {
     std::lock_guard lock(twin::mutex);

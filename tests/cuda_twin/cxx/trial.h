@@ -9,6 +9,7 @@
 //   void twin_set_attribute(int attribute, int value)                      as cuDeviceGetAttribute numbers them
 //   void twin_fail_next(const char* function, int status)                  its next call answers this
 //   void twin_fail_after(const char* function, uint64_t calls, int status) its call after so many answers this
+//   void twin_fail_always(const char* function, int status)                all its calls answer this; 0: none does
 //   void twin_break(int status)                                            all calls answer this; 0 repairs the device
 //   uint64_t twin_count(const char* what)                                  see below
 //   uint32_t twin_most_threads(const char* kernel)                         of a block of it, in any launch

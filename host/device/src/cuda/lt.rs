@@ -6,10 +6,18 @@
 //!
 //! Which of its algorithms is the fastest for a kind of product is measured when such a product is first launched, and
 //! remembered. Where measuring is impossible (while a pass is recorded) it is the one that the library thinks best.
+//!
+//! An algorithm that fails is given up for good, and the next one takes its place; without any left, the kind of product
+//! is not the library's any more. While a pass is recorded the recording may be what fails: then that is given up.
 
 #![allow(unsafe_code, reason = "calls of the library")]
 
-use std::{collections::HashMap, ffi::c_void, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::c_void,
+    path::Path,
+    sync::Arc,
+};
 
 use cudarc::{
     cublaslt::{
@@ -28,7 +36,7 @@ use super::{
     context::{Context, Event},
     driver::check,
     memory::{DeviceMemory, Pointer},
-    plans::{PlanFile, ProductKind, rows_class},
+    plans::{AlgorithmBits, PlanFile, ProductKind, rows_class},
     probe::GpuInfo,
 };
 use crate::DeviceError;
@@ -72,6 +80,8 @@ pub(super) struct Lt {
     version: usize,
     /// None for what the library cannot do.
     plans: HashMap<ProductKind, Option<Plan>>,
+    /// Algorithms that failed.
+    failed: HashSet<(ProductKind, AlgorithmBits)>,
     file: PlanFile,
     clock: [Event; 2],
     /// What has to be written so that nothing of a product is left in the second-level cache.
@@ -115,6 +125,7 @@ impl Lt {
             workspace: DeviceMemory::new(context, WORKSPACE_BYTES, "the workspace of products")?,
             version,
             plans: HashMap::new(),
+            failed: HashSet::new(),
             file: PlanFile::open(folder, gpu, version),
             clock: [Event::new(context, true)?, Event::new(context, true)?],
             cache_bytes: gpu.cache_bytes.min(WORKSPACE_BYTES),
@@ -131,29 +142,36 @@ impl Lt {
     pub(super) fn launch(&mut self, product: &Product) -> Result<bool, DeviceError> {
         let &Product { n, k, rows, full, bias, .. } = product;
         let kind = ProductKind { n, k, rows: rows_class(rows), full, bias: bias.is_some() };
-        let known = self.plans.get(&kind).map(|plan| plan.as_ref().map(|plan| plan.measured));
-        let measure = !self.context.is_capturing();
-        match known {
-            Some(None) => return Ok(false),
-            Some(Some(measured)) if measured || !measure => {}
-            Some(Some(_)) | None => {
-                let plan = self.plan(kind, product, measure)?;
-                self.plans.insert(kind, plan);
+        let capturing = self.context.is_capturing();
+        // Each turn but the last gives an algorithm up.
+        loop {
+            let known = self.plans.get(&kind).map(|plan| plan.as_ref().map(|plan| plan.measured));
+            match known {
+                Some(None) => return Ok(false),
+                Some(Some(measured)) if measured || capturing => {}
+                Some(Some(_)) | None => {
+                    let plan = self.plan(kind, product, !capturing)?;
+                    self.plans.insert(kind, plan);
+                }
             }
+            let Some(Some(plan)) = self.plans.get_mut(&kind) else { return Ok(false) };
+            if plan.rows != rows {
+                plan.resize(rows)?;
+                plan.algorithm = match plan.accepts(self.handle.0, &plan.chosen) {
+                    true => Some(plan.chosen),
+                    false => plan.candidates(self.handle.0, &self.preference, &kind, &self.failed).first().copied(),
+                };
+            }
+            let Some(algorithm) = plan.algorithm else { return Ok(false) };
+            plan.point_to(bias)?;
+            let launched = plan.launch(self.handle.0, product, &algorithm, &self.workspace, &self.context);
+            match launched.map_err(fail("cublasLtMatmul")) {
+                Ok(()) => return Ok(true),
+                Err(error) if capturing => return Err(error),
+                Err(error) => self.give_up(kind, &algorithm, &error)?,
+            }
+            self.plans.remove(&kind);
         }
-        let Some(Some(plan)) = self.plans.get_mut(&kind) else { return Ok(false) };
-        if plan.rows != rows {
-            plan.resize(rows)?;
-            plan.algorithm = match plan.accepts(self.handle.0, &plan.chosen) {
-                true => Some(plan.chosen),
-                false => plan.candidates(self.handle.0, &self.preference, 1).first().copied(),
-            };
-        }
-        let Some(algorithm) = plan.algorithm else { return Ok(false) };
-        plan.point_to(bias)?;
-        plan.launch(self.handle.0, product, &algorithm, &self.workspace, &self.context)
-            .map_err(fail("cublasLtMatmul"))?;
-        Ok(true)
     }
 
     /// Writes new plans to their file.
@@ -169,44 +187,70 @@ impl Lt {
             plan.choose(algorithm, true);
             return Ok(Some(plan));
         }
-        let candidates = plan.candidates(self.handle.0, &self.preference, if measure { CANDIDATES } else { 1 });
-        let Some(&first) = candidates.first() else { return Ok(None) };
-        if !measure {
-            plan.choose(first, false);
-            return Ok(Some(plan));
+        let candidates = plan.candidates(self.handle.0, &self.preference, &kind, &self.failed);
+        let chosen =
+            if measure { self.fastest(kind, &plan, product, &candidates)? } else { candidates.first().copied() };
+        let Some(chosen) = chosen else { return Ok(None) };
+        plan.choose(chosen, measure);
+        if measure {
+            self.file.insert(kind, chosen.data);
         }
-        let best =
-            if candidates.len() == 1 { first } else { self.fastest(&plan, product, &candidates)?.unwrap_or(first) };
-        plan.choose(best, true);
-        self.file.insert(kind, best.data);
         Ok(Some(plan))
     }
 
     /// The algorithm that takes the shortest; none if none works.
     fn fastest(
-        &self,
+        &mut self,
+        kind: ProductKind,
         plan: &Plan,
         product: &Product,
         candidates: &[cublasLtMatmulAlgo_t],
     ) -> Result<Option<cublasLtMatmulAlgo_t>, DeviceError> {
         let mut best = (f32::INFINITY, None);
         for algorithm in candidates {
-            // The first run loads the kernel. One that does not work is none.
-            if plan.launch(self.handle.0, product, algorithm, &self.workspace, &self.context).is_err() {
-                continue;
-            }
-            let mut shortest = f32::INFINITY;
-            for _ in 0..RUNS {
-                shortest = shortest.min(self.time(plan, product, algorithm)?);
-                if shortest > LONG_MS {
-                    break;
-                }
-            }
-            if shortest < best.0 {
-                best = (shortest, Some(*algorithm));
+            match self.shortest(plan, product, algorithm) {
+                Ok(time) if time < best.0 => best = (time, Some(*algorithm)),
+                Ok(_) => {}
+                Err(lost @ DeviceError::Lost { .. }) => return Err(lost),
+                Err(error) => self.give_up(kind, algorithm, &error)?,
             }
         }
         Ok(best.1)
+    }
+
+    /// Remembers that an algorithm failed. An error if what failed is the device.
+    fn give_up(
+        &mut self,
+        kind: ProductKind,
+        algorithm: &cublasLtMatmulAlgo_t,
+        error: &DeviceError,
+    ) -> Result<(), DeviceError> {
+        self.context.synchronize()?;
+        if self.failed.is_empty() {
+            let ProductKind { n, k, rows, .. } = kind;
+            tracing::warn!(
+                "a product of {rows} rows by {n} x {k}: {error}; another algorithm or an own kernel computes it from now \
+                 on, and others that fail are not told of"
+            );
+        }
+        self.failed.insert((kind, algorithm.data));
+        self.file.remove(&kind);
+        Ok(())
+    }
+
+    /// Milliseconds of the shortest of some runs.
+    fn shortest(&self, plan: &Plan, product: &Product, algorithm: &cublasLtMatmulAlgo_t) -> Result<f32, DeviceError> {
+        // The first run loads the kernel.
+        plan.launch(self.handle.0, product, algorithm, &self.workspace, &self.context)
+            .map_err(fail("cublasLtMatmul"))?;
+        let mut shortest = f32::INFINITY;
+        for _ in 0..RUNS {
+            shortest = shortest.min(self.time(plan, product, algorithm)?);
+            if shortest > LONG_MS {
+                break;
+            }
+        }
+        Ok(shortest)
     }
 
     /// Milliseconds that a product takes whose weight comes from memory, as it does in a pass.
@@ -308,11 +352,17 @@ impl Plan {
         }
     }
 
-    /// The algorithms that the library thinks best, the best first.
-    fn candidates(&self, handle: cublasLtHandle_t, preference: &Preference, count: usize) -> Vec<cublasLtMatmulAlgo_t> {
+    /// The algorithms that the library thinks best, the best first, without those that failed.
+    fn candidates(
+        &self,
+        handle: cublasLtHandle_t,
+        preference: &Preference,
+        kind: &ProductKind,
+        failed: &HashSet<(ProductKind, AlgorithmBits)>,
+    ) -> Vec<cublasLtMatmulAlgo_t> {
         let mut results = [unanswered(cublasLtMatmulAlgo_t { data: [0; 8] }); CANDIDATES];
         let mut found = 0;
-        // SAFETY: all handles live; the library writes at most `count` results.
+        // SAFETY: all handles live; the library writes at most `CANDIDATES` results.
         let status = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
                 handle,
@@ -322,7 +372,7 @@ impl Plan {
                 self.out.0,
                 self.out.0,
                 preference.0,
-                count.min(CANDIDATES) as i32,
+                CANDIDATES as i32,
                 results.as_mut_ptr(),
                 &raw mut found,
             )
@@ -331,7 +381,8 @@ impl Plan {
             return Vec::new();
         }
         let results = results.iter().take(found as usize);
-        results.filter(|result| result.state.result().is_ok()).map(|result| result.algo).collect()
+        let works = results.filter(|result| result.state.result().is_ok()).map(|result| result.algo);
+        works.filter(|algorithm| !failed.contains(&(*kind, algorithm.data))).collect()
     }
 
     /// Whether the library takes the algorithm for these layouts, in the workspace there is.

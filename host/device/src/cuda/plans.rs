@@ -73,6 +73,10 @@ impl PlanFile {
         self.changed = true;
     }
 
+    pub(super) fn remove(&mut self, kind: &ProductKind) {
+        self.changed |= self.plans.remove(kind).is_some();
+    }
+
     /// Writes the file if it lacks something: whole, or not at all. That it cannot be written costs the next start some
     /// time, and nothing else.
     pub(super) fn save(&mut self) {
