@@ -17,6 +17,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("sglhost-model", 4),
     ("sglhost-engine", 5),
     ("sglhost-runtime", 6),
+    ("sglhost-store", 6),
+    ("sglhost-server", 7),
     ("sglhost", 8),
 ];
 
@@ -24,14 +26,18 @@ const FLOORS: &[(&str, u32)] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime", &["sglhost-runtime"]),
     ("wasmtime-wasi", &["sglhost-runtime"]),
-    ("tokio", &["sglhost-engine", "sglhost-runtime", "sglhost"]),
+    ("tokio", &["sglhost-engine", "sglhost-runtime", "sglhost-store", "sglhost-server", "sglhost"]),
     ("tokenizers", &["sglhost-text"]),
     ("regex-automata", &["sglhost-text"]),
     ("minijinja", &["sglhost-text"]),
     ("safetensors", &["sglhost-model"]),
     ("memmap2", &["sglhost-device"]),
     ("cudarc", &["sglhost-device"]),
-    ("dashmap", &["sglhost-runtime"]),
+    ("dashmap", &["sglhost-runtime", "sglhost-server"]),
+    ("rusqlite", &["sglhost-store"]),
+    ("object_store", &["sglhost-store"]),
+    ("axum", &["sglhost-server"]),
+    ("hyper", &["sglhost-server"]),
     ("clap", &["sglhost"]),
     ("anyhow", &[]), // Libraries here have typed errors.
     ("indicatif", &["sglhost"]),

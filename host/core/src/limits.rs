@@ -43,6 +43,25 @@ pub const TOKENIZING_MAX: usize = 2;
 pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of a program's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
+/// Tags of one program; each answer about a version lists its own.
+pub const TAGS_PER_PROGRAM_MAX: u32 = 64;
+/// Names of programs that a tenant may ever have used: each is remembered after its deletion, so that no version number
+/// comes again.
+pub const PROGRAM_NAMES_MAX: u32 = 65_536;
+/// Bytes that the records of a tenant's ended runs may take on disk; beyond it the oldest runs are forgotten.
+pub const RUN_RECORDS_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a run's error message in a list of runs; asking for the run itself gives all of it.
+pub const LISTED_MESSAGE_BYTES_MAX: usize = 1024;
+/// Changes that wait for the store's writer; more wait to be let in.
+pub const STORE_CHANGES_WAITING_MAX: usize = 1024;
+/// Changes that the store writes to disk at once; what waits is written together.
+pub const STORE_CHANGES_PER_COMMIT_MAX: usize = 256;
+/// Rows that one change deletes; more are deleted in several, between which others get their turn.
+pub const STORE_ROWS_PER_DELETION_MAX: u32 = 1000;
+/// Lists and look-ups in the store at once; more wait.
+pub const STORE_READERS_MAX: usize = 4;
+/// How long the store waits for another process (`sglhost tenant`) that is writing.
+pub const STORE_BUSY: Duration = Duration::from_secs(10);
 
 /// What one run may use. Each is enforced by `runtime`; reaching one ends the call or the run with an error that names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +133,42 @@ impl Default for HostLimits {
     }
 }
 
+/// What the process that compiles a stranger's component may use, and how many there may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompileLimits {
+    /// Bytes of memory. Real components need about 20 times their size; a function of megabytes needs gigabytes.
+    pub compile_memory_max_bytes: usize,
+    /// CPU time for compiling. It is one thread's, at low priority: a second for about a megabyte.
+    pub compile_cpu_budget: Duration,
+    /// Wall-clock time for all of it, `describe` included; long, because it yields to whatever else there is to do.
+    pub compile_deadline: Duration,
+    /// Bytes of native code that may come of it.
+    pub compiled_bytes_max: u64,
+    /// CPU time of the program's `describe`.
+    pub describe_cpu_budget: Duration,
+    /// Wall-clock time of the program's `describe`: one that sleeps must not keep others from compiling.
+    pub describe_deadline: Duration,
+    /// Components that are compiled at once; more wait.
+    pub compiles_max: usize,
+    /// Components that may wait, each held in memory; one more is refused.
+    pub compiles_queued_max: usize,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            compile_memory_max_bytes: 1 << 30,
+            compile_cpu_budget: Duration::from_secs(60),
+            compile_deadline: Duration::from_secs(300),
+            compiled_bytes_max: 256 << 20,
+            describe_cpu_budget: Duration::from_secs(2),
+            describe_deadline: Duration::from_secs(20),
+            compiles_max: 2,
+            compiles_queued_max: 16,
+        }
+    }
+}
+
 /// Whom the engine serves next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SchedulePolicy {
@@ -165,6 +220,107 @@ impl Default for EngineLimits {
             queued_max: 16_384,
             deltas_buffered_max: 256,
             slow_reader: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a server takes on over HTTP, and how long it waits for whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerLimits {
+    /// Connections open at once; each takes a task and its buffers.
+    pub connections_max: usize,
+    /// Of those, from one address, so that one client does not take all. Loopback may take all: a proxy stands there.
+    pub connections_per_address_max: usize,
+    /// Bytes of a request's line and headers, which are held in memory before anybody is asked who it is.
+    pub head_bytes_max: usize,
+    /// Headers of a request.
+    pub headers_max: usize,
+    /// From the first byte of a request's head, or the opening of the connection, to the head's end.
+    pub head_timeout: Duration,
+    /// How long a connection may stay open between two requests.
+    pub idle_timeout: Duration,
+    /// Bytes of a body that must come in each `body_progress_period`; a slower one holds a request for nothing.
+    pub body_progress_bytes: usize,
+    /// See `body_progress_bytes`.
+    pub body_progress_period: Duration,
+    /// Bytes of the body that starts a run; arguments may be as long as [`ARGUMENTS_BYTES_MAX`].
+    pub run_body_bytes_max: usize,
+    /// Bytes of the body that starts a batch; it is held in memory until the last of its runs began.
+    pub batch_body_bytes_max: usize,
+    /// Bytes of any other JSON body.
+    pub small_body_bytes_max: usize,
+    /// Runs of a batch.
+    pub batch_runs_max: usize,
+    /// Runs of a batch that go on at once, if the client does not say.
+    pub batch_concurrency: usize,
+    /// Bytes of an idempotency key, which is kept as long as its run.
+    pub idempotency_key_bytes_max: usize,
+    /// Entries of a list, if the client does not say.
+    pub page: u32,
+    /// Entries of a list at most.
+    pub page_max: u32,
+    /// How long a reader of a response, or of an attached run's events, may take nothing before it is given up: what it
+    /// holds up is held for nobody.
+    pub slow_reader: Duration,
+    /// Between two comments on a stream of events on which nothing happens, so that proxies keep it.
+    pub event_keep_alive: Duration,
+    /// Bytes of one run's events that are kept while it goes on. An attached run waits for its reader beyond it; of any
+    /// other the oldest events are forgotten.
+    pub run_events_bytes_max: usize,
+    /// How long a run's events are kept after its end.
+    pub run_events_kept: Duration,
+    /// Bytes that all ended runs' events and records take together; those of runs that ended first are forgotten first.
+    pub events_bytes_max: usize,
+    /// How long a run is kept after its end.
+    pub runs_kept: Duration,
+    /// Runs of one tenant that are kept.
+    pub runs_kept_max: u32,
+    /// Between two times that older runs are forgotten.
+    pub forget_period: Duration,
+    /// Between two looks at whether tenants or keys changed: so long a revoked key may live.
+    pub tenants_period: Duration,
+    /// How long live runs may go on after the server was told to stop, before they are cancelled.
+    pub drain_timeout: Duration,
+    /// How long after that it waits for their ends to be on disk.
+    pub flush_timeout: Duration,
+    /// After a failure of the store, until a run's end is tried again; doubled each time.
+    pub store_retry: Duration,
+    /// The longest that `store_retry` grows.
+    pub store_retry_max: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            connections_per_address_max: 1024,
+            head_bytes_max: 16 << 10,
+            headers_max: 64,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_progress_bytes: 64 << 10,
+            body_progress_period: Duration::from_secs(10),
+            run_body_bytes_max: ARGUMENTS_BYTES_MAX,
+            batch_body_bytes_max: 64 << 20,
+            small_body_bytes_max: 64 << 10,
+            batch_runs_max: 1000,
+            batch_concurrency: 8,
+            idempotency_key_bytes_max: 255,
+            page: 100,
+            page_max: 1000,
+            slow_reader: Duration::from_secs(60),
+            event_keep_alive: Duration::from_secs(15),
+            run_events_bytes_max: 4 << 20,
+            run_events_kept: Duration::from_secs(600),
+            events_bytes_max: 256 << 20,
+            runs_kept: Duration::from_secs(7 * 24 * 3600),
+            runs_kept_max: 100_000,
+            forget_period: Duration::from_secs(3600),
+            tenants_period: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(30),
+            flush_timeout: Duration::from_secs(10),
+            store_retry: Duration::from_millis(100),
+            store_retry_max: Duration::from_secs(5),
         }
     }
 }
