@@ -76,6 +76,28 @@ fn twin_only_too_little_memory_names_what_for() {
 }
 
 #[test]
+fn twin_only_memory_is_given_back_though_a_call_fails() {
+    twin::in_another_process("failures::twin_only_memory_is_given_back_though_a_call_fails", &[], || {
+        let mut device = gpu(CudaConfig::default());
+        let live = || twin::count("live allocations");
+        let before = live();
+        let mut give_back_four = |failing| {
+            let four = [0; 4].map(|_| device.allocate(64, Precision::Full).unwrap());
+            assert_eq!(live(), before + 4);
+            drop(four);
+            twin::fail_next(failing, twin::INVALID_VALUE);
+            device.memory().unwrap_err();
+            let left = live() - before;
+            device.memory().unwrap();
+            (left, live() - before)
+        };
+        // Nothing is freed before the device is known to be idle.
+        assert_eq!(give_back_four("cuStreamSynchronize"), (4, 0));
+        assert_eq!(give_back_four("cuMemFree"), (1, 1));
+    });
+}
+
+#[test]
 fn twin_only_a_failed_call_is_named_and_a_later_one_may_succeed() {
     twin::in_another_process("failures::twin_only_a_failed_call_is_named_and_a_later_one_may_succeed", &[], || {
         let mut device = gpu(CudaConfig::default());

@@ -122,16 +122,19 @@ impl Context {
 
     /// Frees what was retired, once the device is idle; before more is allocated.
     pub(super) fn free_retired(&self) -> Result<(), DeviceError> {
-        let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        let lock = || self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let retired = std::mem::take(&mut *lock());
         if retired.is_empty() {
             return Ok(());
         }
-        self.synchronize()?;
-        for pointer in retired {
+        // Until that is sure, work in flight may use it.
+        self.synchronize().inspect_err(|_| lock().extend(&retired))?;
+        let free = |pointer| {
             // SAFETY: nobody has this pointer any more, and nothing is in flight.
-            check("cuMemFree", unsafe { sys::cuMemFree_v2(pointer) })?;
-        }
-        Ok(())
+            check("cuMemFree", unsafe { sys::cuMemFree_v2(pointer) })
+        };
+        // One that fails keeps none of the others.
+        retired.into_iter().map(free).fold(Ok(()), Result::and)
     }
 }
 
