@@ -311,3 +311,48 @@ fn a_failure_while_recording_is_no_failure_of_the_pass() {
         check_near(&format!("step {step}"), &model.logits(&batch), &expect, NEAR);
     }
 }
+
+#[test]
+fn twin_only_what_cannot_be_recorded_or_replayed_is_launched() {
+    const NAME: &str = "passes::twin_only_what_cannot_be_recorded_or_replayed_is_launched";
+    twin::in_another_process(NAME, &[], || {
+        let calls = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"];
+        // The second step of a shape is recorded, the third and fourth are replayed.
+        for (function, failing) in calls.map(|call| (call, 1)).into_iter().chain([("cuGraphLaunch", 3)]) {
+            let (mut model, mut cpu) = (Loaded::new(gpu(CudaConfig::default())), Loaded::new(cpu()));
+            let mut text = Text::new(107);
+            for step in 0..6 {
+                let batch = text.step(&[1, 1]);
+                if step == failing {
+                    twin::fail_next(function, twin::OUT_OF_MEMORY);
+                }
+                let what = format!("{function} fails at step {failing}, step {step}");
+                check_near(&what, &model.logits(&batch), &cpu.logits(&batch), NEAR);
+            }
+            assert_eq!(model.device.replays(), failing - 1, "{function} was tried again");
+            // Another shape is not concerned.
+            for _ in 0..3 {
+                model.forward(&text.step(&[1, 1, 1])).unwrap();
+            }
+            assert_eq!(model.device.replays(), failing + 1, "{function}");
+        }
+        for function in calls {
+            let (mut model, mut text) = (Loaded::new(gpu(CudaConfig::default())), Text::new(108));
+            model.forward(&text.step(&[1])).unwrap();
+            twin::fail_next(function, twin::ILLEGAL_ADDRESS);
+            let error = model.forward(&text.step(&[1])).unwrap_err();
+            assert!(matches!(error, DeviceError::Lost { .. }), "{function}: {error}");
+        }
+    });
+}
+
+#[test]
+fn twin_only_graphs_go_before_the_kernels_that_they_hold() {
+    twin::in_another_process("passes::twin_only_graphs_go_before_the_kernels_that_they_hold", &[], || {
+        let (mut model, mut text) = (Loaded::new(gpu(CudaConfig::default())), Text::new(109));
+        (0..3).for_each(|_| model.forward(&text.step(&[1, 1])).unwrap());
+        assert_eq!(model.device.replays(), 2);
+        drop(model);
+        assert_eq!(["cuModuleUnload", "unloads before graphs"].map(twin::count), [1, 0]);
+    });
+}

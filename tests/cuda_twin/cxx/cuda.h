@@ -54,6 +54,7 @@ public:
         objects_.erase(handle);
         return object;
     }
+    bool empty() const { return objects_.empty(); }
 
 private:
     // Never destroyed: threads may call the driver while the process ends.
@@ -68,5 +69,8 @@ struct Function {
 
 // The stream of a handle; null if there is none. 0 and 1 are the null stream.
 std::shared_ptr<Stream> find_stream(const void* handle);
+
+// Whether there are graphs that could be launched.
+bool graphs_live();
 
 }  // namespace twin

@@ -90,6 +90,8 @@ API CUresult cuModuleLoad(Module** module, const char* path) { return cuModuleLo
 API CUresult cuModuleUnload(Module* module) {
     ENTER(Context);
     REQUIRE(modules.take(module), CUDA_ERROR_INVALID_HANDLE);
+    // Of this module or of another: there is no telling.
+    if (graphs_live()) count("unloads before graphs");
     run_all();
     return CUDA_SUCCESS;
 }

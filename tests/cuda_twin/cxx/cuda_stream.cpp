@@ -28,6 +28,8 @@ std::shared_ptr<Stream> twin::find_stream(const void* handle) {
     return streams.find(handle);
 }
 
+bool twin::graphs_live() { return !executables.empty(); }
+
 API CUresult cuStreamCreate(Stream** stream, u32 flags) {
     ENTER(Context);
     REQUIRE(flags <= NON_BLOCKING, CUDA_ERROR_INVALID_VALUE);
@@ -140,12 +142,17 @@ API CUresult cuStreamBeginCapture_v2(Stream* handle, int mode) {
     return begin_capture(stream, static_cast<CaptureMode>(mode));
 }
 
+// One that a test lets fail has ended the capture all the same, as one that was invalidated.
 API CUresult cuStreamEndCapture(Stream* handle, Graph** graph) {
-    ENTER(Context);
+    if (in_host_function) return CUDA_ERROR_NOT_PERMITTED;
+    std::lock_guard lock(driver_lock);
+    CUresult planted = check_entry(__func__, Needs::Context);
     FIND_STREAM(handle);
     *graph = nullptr;
     std::shared_ptr<const std::vector<Work>> work;
-    TRY(end_capture(stream, work));
+    CUresult ended = end_capture(stream, work);
+    TRY(planted);
+    TRY(ended);
     *graph = graphs.add(std::make_shared<Graph>(work));
     return CUDA_SUCCESS;
 }

@@ -23,8 +23,9 @@
 //
 // What can be counted: calls of a function of the driver, by its name; how often a kernel ran, by its name, in graphs
 // or alone; "launches" of kernels that are not captured, "graph launches", "synchronisations" (calls in which the host
-// waits), "allocations" and "pinned allocations" (calls), "live allocations" and "live bytes" on the device. Functions
-// are named without a suffix like "_v2"; one that is another with more arguments counts as that other.
+// waits), "allocations" and "pinned allocations" (calls), "live allocations" and "live bytes" on the device, "unloads
+// before graphs" (of modules while a graph lives). Functions are named without a suffix like "_v2"; one that is another
+// with more arguments counts as that other.
 #pragma once
 
 #include <string_view>

@@ -2,12 +2,14 @@
 //!
 //! A pass of a shape is launched kernel by kernel the first time, so that products are tuned and memory is taken;
 //! recorded the second time; and replayed from then on. All that a launch has baked in is the pass's [`PassShape`] and
-//! addresses that stay until device memory is taken or given back, upon which every recording is dropped.
+//! addresses that stay until device memory is taken or given back, upon which every recording is dropped. A shape that
+//! cannot be recorded, or whose recording cannot be launched, is launched kernel by kernel from then on.
 
 #![allow(unsafe_code, reason = "calls of the driver")]
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::Hash,
     ptr::null_mut,
     sync::Arc,
 };
@@ -17,7 +19,7 @@ use cudarc::driver::sys::{self, CUgraph, CUgraphExec};
 use super::{batch::PassShape, context::Context, driver::check};
 use crate::DeviceError;
 
-/// Recordings kept; one takes some MB of the device. A full set is dropped and made anew.
+/// Recordings kept; one takes some MB of the device.
 const RECORDINGS_MAX: usize = 96;
 
 /// What recorded launches rely on, which replaying cannot check kernel by kernel.
@@ -50,7 +52,9 @@ pub(super) struct Graphs {
     launched: HashSet<PassShape>,
     /// What could not be recorded.
     refused: HashSet<PassShape>,
-    recordings: HashMap<PassShape, Recording>,
+    /// Whether one of these was told of.
+    told: bool,
+    recordings: Recent<PassShape, Recording>,
     /// How often one was replayed.
     pub(super) replays: u64,
 }
@@ -71,7 +75,8 @@ impl Graphs {
             allocations: 0,
             launched: HashSet::new(),
             refused: HashSet::new(),
-            recordings: HashMap::new(),
+            told: false,
+            recordings: Recent::new(RECORDINGS_MAX),
             replays: 0,
         }
     }
@@ -95,9 +100,21 @@ impl Graphs {
         self.launched.insert(*shape);
     }
 
-    /// Notes that a pass of this shape cannot be recorded.
-    pub(super) fn refuse(&mut self, shape: &PassShape) {
+    /// Notes that a pass of this shape cannot be recorded. An error if the device is lost.
+    pub(super) fn refuse(&mut self, shape: &PassShape, error: DeviceError) -> Result<(), DeviceError> {
+        if matches!(error, DeviceError::Lost { .. }) {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "a pass of {} tokens is launched kernel by kernel, for it cannot be a CUDA graph: {error}; others are not \
+                 told of",
+                shape.tokens
+            );
+        }
+        self.recordings.remove(shape);
         self.refused.insert(*shape);
+        Ok(())
     }
 
     /// Keeps what was recorded.
@@ -107,20 +124,60 @@ impl Graphs {
         // SAFETY: the graph lives; the driver writes a handle, which `drop` gives back.
         let result = unsafe { sys::cuGraphInstantiateWithFlags(&raw mut executable, graph.0, 0) };
         check("cuGraphInstantiateWithFlags", result)?;
-        if self.recordings.len() >= RECORDINGS_MAX {
-            self.recordings.clear();
-        }
         self.recordings.insert(*shape, Recording { graph: executable, needs });
         Ok(())
     }
 
-    /// Launches the recording of this shape, which there is.
-    pub(super) fn replay(&mut self, shape: &PassShape) -> Result<(), DeviceError> {
-        let Some(recording) = self.recordings.get(shape) else { return Ok(()) };
-        self.replays += 1;
+    /// Launches the recording of this shape. False if it cannot be launched.
+    pub(super) fn replay(&mut self, shape: &PassShape) -> Result<bool, DeviceError> {
+        let Some(recording) = self.recordings.get(shape) else { return Ok(false) };
         self.context.enter()?;
         // SAFETY: both handles live.
-        check("cuGraphLaunch", unsafe { sys::cuGraphLaunch(recording.graph, self.context.stream()) })
+        let result = unsafe { sys::cuGraphLaunch(recording.graph, self.context.stream()) };
+        if let Err(error) = check("cuGraphLaunch", result) {
+            return self.refuse(shape, error).map(|()| false);
+        }
+        self.replays += 1;
+        Ok(true)
+    }
+}
+
+/// A map that, when it is full, forgets what was used the longest ago.
+#[derive(Debug)]
+struct Recent<K, V> {
+    /// With the number of its last use.
+    values: HashMap<K, (u64, V)>,
+    most: usize,
+    uses: u64,
+}
+
+impl<K: Copy + Eq + Hash, V> Recent<K, V> {
+    fn new(most: usize) -> Self {
+        Self { values: HashMap::new(), most, uses: 0 }
+    }
+
+    fn get(&mut self, key: &K) -> Option<&V> {
+        self.uses += 1;
+        let (used, value) = self.values.get_mut(key)?;
+        *used = self.uses;
+        Some(value)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        let oldest = self.values.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+        if let Some(oldest) = oldest.filter(|_| self.values.len() >= self.most) {
+            self.values.remove(&oldest);
+        }
+        self.uses += 1;
+        self.values.insert(key, (self.uses, value));
+    }
+
+    fn remove(&mut self, key: &K) {
+        self.values.remove(key);
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
     }
 }
 
@@ -183,5 +240,24 @@ impl Drop for Capture {
         if !self.ended {
             let _ = self.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_the_longest_ago_is_forgotten() {
+        let mut recent = Recent::new(3);
+        (0..3).for_each(|key| recent.insert(key, 10 * key));
+        assert_eq!(recent.get(&0), Some(&0));
+        recent.insert(3, 30);
+        assert_eq!([0, 1, 2, 3].map(|key| recent.get(&key).copied()), [Some(0), None, Some(20), Some(30)]);
+        recent.remove(&0);
+        recent.insert(4, 40);
+        assert_eq!([2, 3, 4].map(|key| recent.get(&key).is_some()), [true; 3]);
+        recent.clear();
+        assert_eq!(recent.get(&2), None);
     }
 }

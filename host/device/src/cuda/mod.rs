@@ -94,14 +94,14 @@ impl Default for CudaConfig {
 pub struct CudaDevice {
     gpu: GpuInfo,
     context: Arc<Context>,
+    /// None where nothing is recorded. Before the kernels, which recordings hold.
+    graphs: Option<Graphs>,
     kernels: Kernels,
     weights: WeightLoader,
     uploader: Uploader,
     linear: Linear,
     attention: Attention,
     sampler: Sampler,
-    /// None where nothing is recorded.
-    graphs: Option<Graphs>,
     /// What the pass under way relies on.
     needs: Needs,
     /// The slot behind those of the KV memory that was allocated last: padding is written there.
@@ -197,24 +197,21 @@ impl CudaDevice {
         check_slots(batch, kv.slots)
     }
 
-    /// Records the pass and launches the recording. False if it could not be recorded: then nothing was launched.
+    /// Records the pass and launches the recording. False if that cannot be done: then nothing was launched.
     fn record(
         &mut self,
         batch: &CudaBatch,
         launch: &mut dyn FnMut(&mut Self) -> Result<(), DeviceError>,
     ) -> Result<bool, DeviceError> {
-        let capture = Capture::begin(&self.context)?;
-        self.needs = Needs::default();
-        let launched = launch(self);
+        let recorded = Capture::begin(&self.context).and_then(|capture| {
+            self.needs = Needs::default();
+            launch(self)?;
+            Ok(capture)
+        });
         let Some(graphs) = &mut self.graphs else { return Ok(false) };
-        let kept = launched.and_then(|()| graphs.keep(&batch.shape, capture, self.needs));
-        match kept {
-            Ok(()) => graphs.replay(&batch.shape).map(|()| true),
-            Err(lost @ DeviceError::Lost { .. }) => Err(lost),
-            Err(_) => {
-                graphs.refuse(&batch.shape);
-                Ok(false)
-            }
+        match recorded.and_then(|capture| graphs.keep(&batch.shape, capture, self.needs)) {
+            Ok(()) => graphs.replay(&batch.shape),
+            Err(error) => graphs.refuse(&batch.shape, error).map(|()| false),
         }
     }
 }
@@ -322,16 +319,19 @@ impl Device for CudaDevice {
             Some(graphs) if batch.padded => graphs.pass(&batch.shape),
             _ => Pass::Launch,
         };
-        match pass {
-            Pass::Replay(needs) => {
+        let done = match (pass, &mut self.graphs) {
+            (Pass::Replay(needs), Some(graphs)) => {
                 check_tokens(batch, needs.tokens)?;
                 check_slots(batch, needs.slots)?;
-                let graphs = self.graphs.as_mut();
-                return graphs.map_or(Ok(()), |graphs| graphs.replay(&batch.shape));
+                graphs.replay(&batch.shape)?
             }
-            Pass::Record if self.record(batch, launch)? => return Ok(()),
-            Pass::Record | Pass::Launch => launch(self)?,
+            (Pass::Record, _) => self.record(batch, launch)?,
+            _ => false,
+        };
+        if done {
+            return Ok(());
         }
+        launch(self)?;
         self.linear.save_plans();
         if let Some(graphs) = self.graphs.as_mut().filter(|_| batch.padded) {
             graphs.launched(&batch.shape);
