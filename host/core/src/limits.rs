@@ -239,6 +239,10 @@ pub struct ServerLimits {
     pub head_timeout: Duration,
     /// How long a connection may stay open between two requests.
     pub idle_timeout: Duration,
+    /// How long a connection is read on after its last answer: a client that still sends would else not see that answer.
+    pub linger: Duration,
+    /// How long connections have to end after the server's last run did.
+    pub close_timeout: Duration,
     /// Bytes of a body that must come in each `body_progress_period`; a slower one holds a request for nothing.
     pub body_progress_bytes: usize,
     /// See `body_progress_bytes`.
@@ -249,10 +253,16 @@ pub struct ServerLimits {
     pub batch_body_bytes_max: usize,
     /// Bytes of any other JSON body.
     pub small_body_bytes_max: usize,
+    /// Bytes of all bodies that are being read or were read and are still needed; a body beyond it is refused.
+    pub bodies_bytes_max: usize,
     /// Runs of a batch.
     pub batch_runs_max: usize,
     /// Runs of a batch that go on at once, if the client does not say.
     pub batch_concurrency: usize,
+    /// The same at most.
+    pub batch_concurrency_max: usize,
+    /// How long a run of a batch waits for a place, or for its tenant's tokens, before its line says that there was none.
+    pub batch_patience: Duration,
     /// Bytes of an idempotency key, which is kept as long as its run.
     pub idempotency_key_bytes_max: usize,
     /// Entries of a list, if the client does not say.
@@ -298,13 +308,18 @@ impl Default for ServerLimits {
             headers_max: 64,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+            close_timeout: Duration::from_secs(5),
             body_progress_bytes: 64 << 10,
             body_progress_period: Duration::from_secs(10),
             run_body_bytes_max: ARGUMENTS_BYTES_MAX,
             batch_body_bytes_max: 64 << 20,
             small_body_bytes_max: 64 << 10,
+            bodies_bytes_max: 512 << 20,
             batch_runs_max: 1000,
             batch_concurrency: 8,
+            batch_concurrency_max: 64,
+            batch_patience: Duration::from_secs(60),
             idempotency_key_bytes_max: 255,
             page: 100,
             page_max: 1000,
