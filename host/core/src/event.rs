@@ -158,6 +158,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// What kind of step it is, as its JSON says in `type`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run.started",
+            Self::ContextOpened { .. } => "context.opened",
+            Self::ContextText { .. } => "context.text",
+            Self::CallStarted { .. } => "call.started",
+            Self::CallDelta { .. } => "call.delta",
+            Self::CallFinished { .. } => "call.finished",
+            Self::CallFailed { .. } => "call.failed",
+            Self::Emit { .. } => "emit",
+            Self::Log { .. } => "log",
+            Self::RunFinished { .. } => "run.finished",
+        }
+    }
+}
+
 /// Which of a program's output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -166,4 +185,31 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_what_json_calls_it() {
+        let (call, context, text) = (CallId(0), ContextId(0), String::new());
+        let (name, usage, error) = (None, Usage::default(), Error::invalid(""));
+        let result = Err(error.clone());
+        for event in [
+            Event::RunStarted { run: RunId(0), program: ProgramId("".into()) },
+            Event::ContextOpened { context, parent: None },
+            Event::ContextText { context, text: text.clone() },
+            Event::CallStarted { call, context, name: name.clone() },
+            Event::CallDelta { call, context, text: text.clone() },
+            Event::CallFinished { call, context, name, text: text.clone(), finish_reason: FinishReason::Stop, usage },
+            Event::CallFailed { call, context, error },
+            Event::Emit { channel: text.clone(), data: text.clone() },
+            Event::Log { stream: LogStream::Stdout, text },
+            Event::RunFinished { result, usage, cpu_time_us: 0 },
+        ] {
+            let json = serde_json::to_value(&event).ok();
+            assert_eq!(json.as_ref().and_then(|json| json["type"].as_str()), Some(event.kind()));
+        }
+    }
 }

@@ -1,0 +1,1 @@
+//! Whether one more run may begin.
