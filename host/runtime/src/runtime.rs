@@ -125,7 +125,21 @@ impl Runtime {
     /// Outside of a tokio runtime with its timers enabled.
     #[must_use = "dropping a run cancels it"]
     pub fn start(&self, program: &Program, request: RunRequest) -> Run {
-        let id = RunId((self.0.sandbox.entropy)());
+        self.start_as(self.new_run_id(), program, request)
+    }
+
+    /// An id for [`Self::start_as`], drawn at random.
+    #[must_use]
+    pub fn new_run_id(&self) -> RunId {
+        RunId((self.0.sandbox.entropy)())
+    }
+
+    /// As [`Self::start`], for those who have to take a run down before it begins.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use = "dropping a run cancels it"]
+    pub fn start_as(&self, id: RunId, program: &Program, request: RunRequest) -> Run {
         let (sender, events) = mpsc::channel(self.0.config.host_limits.events_buffered_max.max(1));
         let cancel = CancellationToken::new();
         let limits = request.limits.clone().unwrap_or_else(|| self.0.config.run_limits.clone());
