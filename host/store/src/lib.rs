@@ -7,10 +7,21 @@
 //! - The usage of a run and its end are one change: usage is the sum over the runs that have ended, always.
 //! - A key itself is never stored, only its SHA-256.
 //!
+//! # Where things are
+//! [`Store`] is the trait, `record.rs` what is kept, `sqlite/` the methods, `writer.rs` the thread that commits,
+//! `readers.rs` the connections that only read, `blobs.rs` the components' files, `folder.rs` the folder and its locks,
+//! `schema/` the tables.
+//!
 //! *Boundary*: knows no HTTP, no runtime and no engine; whoever calls says what time it is.
 
+mod blobs;
 mod error;
+mod folder;
+mod readers;
 mod record;
+mod schema;
+mod sqlite;
+mod writer;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +32,8 @@ pub use record::{
     Deleted, Footprint, KeyRecord, NewKey, NewProgram, NewRun, NotAReference, Page, ProgramReference, ProgramVersion,
     RunEnd, RunRow, RunStatus, Started, TenantRecord, UsageDay, VersionSelector, is_name,
 };
+
+pub use sqlite::SqliteStore;
 
 /// Keeps what must outlive the process. All times are milliseconds since the Unix epoch.
 #[async_trait]
@@ -34,7 +47,8 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a tenant, or changes the quotas of one that is there; its keys stay as they are.
     async fn put_tenant(&self, id: &TenantId, quotas: &sglhost_core::Quotas, now_ms: u64) -> Result<(), StoreError>;
 
-    /// Removes a tenant with its keys, programs and runs; its usage stays.
+    /// Removes a tenant with its keys, programs and runs; its usage stays. Of runs under way too: what they use is not
+    /// taken down any more.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -43,7 +57,7 @@ pub trait Store: Send + Sync + 'static {
     /// Adds a key to a tenant.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] without that tenant.
+    /// [`StoreError::NotFound`] without that tenant; [`StoreError::Taken`] if its id or the key itself is there already.
     async fn add_key(&self, key: NewKey) -> Result<(), StoreError>;
 
     /// Removes a key.
@@ -95,24 +109,33 @@ pub trait Store: Send + Sync + 'static {
     async fn footprint(&self, tenant: &TenantId) -> Result<Footprint, StoreError>;
 
     /// Takes down that a run began. With an idempotency key that the tenant used before, nothing is taken down and that
-    /// run is answered.
+    /// run is answered; a key is known as long as its run is.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] if a run has that id.
     async fn start_run(&self, run: NewRun) -> Result<Started, StoreError>;
 
     /// Takes down how a run ended, and adds what it used to its tenant's usage. A run that has ended already stays as it
-    /// is.
+    /// is, so this may be tried again. If the records of the tenant's runs now take more than
+    /// [`RUN_RECORDS_BYTES_MAX`](sglhost_core::limits::RUN_RECORDS_BYTES_MAX), the oldest that ended are forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the run was removed with its tenant.
     async fn finish_run(&self, id: RunId, end: RunEnd) -> Result<(), StoreError>;
 
     /// A run of the tenant; none if there is no such.
     async fn run(&self, tenant: &TenantId, id: RunId) -> Result<Option<RunRow>, StoreError>;
 
-    /// Runs of the tenant, the newest first. [`Page::after`] is a run's id here.
+    /// Runs of the tenant, the newest first, without all that may be long: see [`RunRow::record`]. [`Page::after`] is a
+    /// run's id here; nothing comes after one that is not there, for those before it are forgotten too.
     async fn runs(&self, tenant: &TenantId, page: &Page) -> Result<Vec<RunRow>, StoreError>;
 
     /// Ends all runs that are under way according to the store as interrupted: at the start of a process, when none can
-    /// be. Gives their number.
+    /// be. Gives their number. As nobody knows when they stopped, no tokens and no time are added to usage.
     async fn interrupt_runs(&self, now_ms: u64) -> Result<u64, StoreError>;
 
-    /// Forgets runs that ended before `before_ms`, and of each tenant all but the newest `kept_max`. Their usage stays.
+    /// Forgets runs that ended before `before_ms`, and of each tenant all but the newest `kept_max`; those under way stay.
+    /// Their usage stays. Gives their number.
     async fn forget_runs(&self, before_ms: u64, kept_max: u32) -> Result<u64, StoreError>;
 
     /// A tenant's usage by day (UTC) from `since_ms` on, the oldest first.

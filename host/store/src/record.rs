@@ -1,6 +1,6 @@
 //! What is kept, as plain values.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -207,7 +207,8 @@ pub struct RunRow {
     pub started_ms: u64,
     /// When it ended.
     pub finished_ms: Option<u64>,
-    /// What came of it, once it has ended.
+    /// What came of it, once it has ended. In a list of runs without result, variables and forks, and with the
+    /// beginning of a long error message only.
     pub record: Option<RunRecord>,
     /// CPU time of the program's own code, once it has ended.
     pub cpu_time_us: u64,
@@ -246,6 +247,18 @@ pub fn is_name(text: &str) -> bool {
         && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
+impl fmt::Display for ProgramReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.selector {
+            None => Ok(()),
+            Some(VersionSelector::Version(version)) => write!(f, "@{version}"),
+            Some(VersionSelector::Tag(tag)) => write!(f, "@{tag}"),
+            Some(VersionSelector::Digest(digest)) => write!(f, "@sha256:{digest}"),
+        }
+    }
+}
+
 impl FromStr for ProgramReference {
     type Err = NotAReference;
 
@@ -270,6 +283,29 @@ impl FromStr for VersionSelector {
             return text.parse().map(Self::Version).map_err(|_| NotAReference);
         }
         if is_name(text) { Ok(Self::Tag(text.to_owned())) } else { Err(NotAReference) }
+    }
+}
+
+impl RunStatus {
+    /// Every status there is.
+    const ALL: [Self; 5] = [Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    /// The status as it is written in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The status that is written so, if it is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 }
 
