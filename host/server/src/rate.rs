@@ -69,3 +69,97 @@ impl Bucket {
 fn full(amount: u64) -> i128 {
     i128::from(amount) * PARTS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A generator of odd numbers enough for a test: Steele and Vigna's splitmix64.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (mixed ^ (mixed >> 31)) % bound
+        }
+    }
+
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+
+    /// What is left in parts, by going through all that ever happened.
+    fn naive(history: &[(Duration, Option<u64>, u64)]) -> i128 {
+        let (mut rate, mut left, mut at) = (history[0].2, full(history[0].2), history[0].0);
+        for &(now, charge, per_minute) in history {
+            left = (left + (now - at).as_nanos() as i128 * i128::from(rate)).min(full(rate));
+            left = (left - full(charge.unwrap_or(0))).min(full(per_minute));
+            (rate, at) = (per_minute, now);
+        }
+        left
+    }
+
+    #[test]
+    fn a_bucket_is_what_its_history_says() {
+        for seed in 0..200 {
+            let mut random = Random(seed);
+            let mut per_minute = random.below(5000) + 1;
+            let mut now = Duration::from_nanos(random.below(1 << 40));
+            let mut bucket = Bucket::new(per_minute, now);
+            let mut history = vec![(now, None, per_minute)];
+            for _ in 0..60 {
+                now += Duration::from_nanos(random.below(20_000_000_000));
+                match random.below(8) {
+                    0 => {
+                        per_minute = random.below(5000) + 1;
+                        bucket.set_per_minute(per_minute, now);
+                        history.push((now, None, per_minute));
+                    }
+                    1 => history.push((now, None, per_minute)),
+                    _ => {
+                        let amount = random.below(1200);
+                        bucket.charge(amount, now);
+                        history.push((now, Some(amount), per_minute));
+                    }
+                }
+                let left = naive(&history);
+                match bucket.check(now) {
+                    Ok(()) => assert!(left > 0, "seed {seed}"),
+                    Err(wait) => {
+                        assert!(left <= 0, "seed {seed}");
+                        // The first moment at which something is left, to the nanosecond.
+                        let at = |moment| naive(&[history.as_slice(), &[(moment, None, per_minute)]].concat());
+                        assert!(at(now + wait) > 0 && at(now + wait - NANOSECOND) <= 0, "seed {seed}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let late = Duration::from_secs(1 << 40);
+        let mut endless = Bucket::new(u64::MAX, Duration::ZERO);
+        endless.charge(u64::MAX - 1, Duration::ZERO);
+        assert_eq!(endless.check(Duration::ZERO), Ok(()));
+        for _ in 0..1000 {
+            endless.charge(u64::MAX, Duration::ZERO);
+        }
+        assert!(endless.check(Duration::ZERO).is_err());
+        assert_eq!(endless.check(late), Ok(()));
+        let mut nothing = Bucket::new(0, Duration::ZERO);
+        assert_eq!(nothing.check(late), Err(NEVER));
+        let mut indebted = Bucket::new(1, Duration::ZERO);
+        indebted.charge(u64::MAX, Duration::ZERO);
+        assert!(indebted.check(Duration::ZERO).is_err_and(|wait| wait > late / 1000));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_gives_nothing() {
+        let mut bucket = Bucket::new(60, Duration::from_secs(10));
+        bucket.charge(60, Duration::from_secs(10));
+        assert!(bucket.check(Duration::from_secs(5)).is_err());
+        assert_eq!(bucket.check(Duration::from_secs(10)), Err(NANOSECOND));
+    }
+}

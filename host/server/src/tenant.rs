@@ -1,37 +1,142 @@
-//! Who may use the server: tenants and their keys, as the store has them.
+//! Who may use the server: tenants and their keys, as the store has them, and what each has left.
+//!
+//! # Invariants
+//! - A tenant that stays through a refresh is the same one: its runs are counted on and its budgets go on.
+//! - A tenant that is removed takes its live runs with it. (The local one is not removed: it is just nobody's any more.)
+//! - A key is found by its SHA-256 alone, so that the time it takes tells nothing of those that are right.
+//! - A server that has had tenants never goes back to asking no keys.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use sglhost_core::{Clock, Quotas, TenantId};
-use sglhost_store::{Store, StoreError};
+use sglhost_store::{Store, StoreError, TenantRecord};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ApiError;
+use crate::key;
+use crate::rate::Bucket;
+
+/// How long a tenant is asked to wait for one of its own runs to end.
+const RETRY_RUNS: Duration = Duration::from_secs(1);
 
 /// A tenant, as long as it is one.
 #[derive(Debug)]
 pub struct Tenant {
     /// Its name: its namespace in the cache, its share of the engine, its rows in the store.
     pub id: TenantId,
+    /// Cancelled when it is removed; its runs' are children of it.
+    pub(crate) gone: CancellationToken,
+    account: Mutex<Account>,
+}
+
+/// What a tenant may use, and what it has left of it.
+#[derive(Debug)]
+struct Account {
+    quotas: Quotas,
+    tokens: Bucket,
+    cpu_us: Bucket,
+    live: u32,
 }
 
 impl Tenant {
+    pub(crate) fn new(id: TenantId, quotas: Quotas, now: Duration) -> Arc<Self> {
+        let tokens = Bucket::new(quotas.tokens_per_minute, now);
+        let cpu_us = Bucket::new(cpu_us_per_minute(&quotas), now);
+        let account = Mutex::new(Account { quotas, tokens, cpu_us, live: 0 });
+        Arc::new(Self { id, gone: CancellationToken::new(), account })
+    }
+
     /// What it may use.
     #[must_use]
     pub fn quotas(&self) -> Quotas {
-        Quotas::unlimited()
+        self.account().quotas.clone()
     }
 
     /// Runs it has now.
     #[must_use]
     pub fn live_count(&self) -> u32 {
-        0
+        self.account().live
     }
+
+    /// Counts one more run.
+    ///
+    /// # Errors
+    /// 429, if it has as many as it may or its minute is used up; nothing is counted then.
+    pub(crate) fn enter(&self, now: Duration) -> Result<(), ApiError> {
+        let mut account = self.account();
+        let max = account.quotas.concurrent_runs_max;
+        if account.live >= max {
+            return Err(ApiError::too_many(
+                format!("{max} runs are live, as many as may be (concurrent_runs_max); wait for one to end"),
+                RETRY_RUNS,
+            ));
+        }
+        account.tokens.check(now).map_err(|wait| {
+            let per_minute = account.quotas.tokens_per_minute;
+            spent(wait, format!("the {per_minute} tokens of a minute are used up (tokens_per_minute)"))
+        })?;
+        account.cpu_us.check(now).map_err(|wait| {
+            let per_minute = account.quotas.cpu_ms_per_minute;
+            spent(wait, format!("the {per_minute} ms of CPU time of a minute are used up (cpu_ms_per_minute)"))
+        })?;
+        account.live += 1;
+        Ok(())
+    }
+
+    /// A run that [`Self::enter`] counted is over.
+    pub(crate) fn leave(&self) {
+        self.account().live -= 1;
+    }
+
+    pub(crate) fn charge_tokens(&self, tokens: u64, now: Duration) {
+        self.account().tokens.charge(tokens, now);
+    }
+
+    pub(crate) fn charge_cpu(&self, cpu_us: u64, now: Duration) {
+        self.account().cpu_us.charge(cpu_us, now);
+    }
+
+    fn set_quotas(&self, quotas: &Quotas, now: Duration) {
+        let mut account = self.account();
+        account.tokens.set_per_minute(quotas.tokens_per_minute, now);
+        account.cpu_us.set_per_minute(cpu_us_per_minute(quotas), now);
+        account.quotas = quotas.clone();
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cpu_us_per_minute(quotas: &Quotas) -> u64 {
+    quotas.cpu_ms_per_minute.saturating_mul(1000)
+}
+
+fn spent(wait: Duration, what: String) -> ApiError {
+    let seconds = wait.as_secs_f64();
+    ApiError::too_many(format!("{what}; there are some again in {seconds:.1} s"), wait)
 }
 
 /// All tenants.
 pub struct Tenants {
     store: Arc<dyn Store>,
-    keys: RwLock<HashMap<[u8; 32], Arc<Tenant>>>,
+    clock: Arc<dyn Clock>,
     local: Arc<Tenant>,
+    known: RwLock<Known>,
+    /// Held by the one refresh there is at a time.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// What the store said last.
+#[derive(Default)]
+struct Known {
+    version: Option<u64>,
+    keyed: bool,
+    by_id: HashMap<TenantId, Arc<Tenant>>,
+    by_key: HashMap<[u8; 32], Arc<Tenant>>,
 }
 
 impl Tenants {
@@ -40,9 +145,11 @@ impl Tenants {
     /// # Errors
     /// [`StoreError`], if the store cannot tell.
     pub async fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
-        let _ = clock;
-        let local = Arc::new(Tenant { id: TenantId::local() });
-        Ok(Arc::new(Self { store, keys: RwLock::default(), local }))
+        let local = Tenant::new(TenantId::local(), Quotas::unlimited(), clock.monotonic());
+        let (known, refreshing) = (RwLock::default(), tokio::sync::Mutex::default());
+        let tenants = Arc::new(Self { store, clock, local, known, refreshing });
+        tenants.refresh().await?;
+        Ok(tenants)
     }
 
     /// Takes over what changed in the store since: to be called every `tenants_period`.
@@ -50,25 +157,71 @@ impl Tenants {
     /// # Errors
     /// [`StoreError`], if the store cannot tell; all stays as it was then.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        self.store.tenants_version().await.map(|_| ())
+        let _one = self.refreshing.lock().await;
+        // Before the tenants themselves: what changes in between is a change again.
+        let version = self.store.tenants_version().await?;
+        if self.known().version == Some(version) {
+            return Ok(());
+        }
+        let records = self.store.tenants().await?;
+        self.take(version, &records);
+        Ok(())
     }
 
-    /// Whether requests need a key: there are tenants.
+    /// Whether requests need a key: there are tenants, or were since the server began.
     #[must_use]
     pub fn is_keyed(&self) -> bool {
-        false
+        self.known().keyed
     }
 
     /// Whose key it is; nobody's if it is unknown or revoked.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<Arc<Tenant>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(&crate::key::digest(key)).cloned()
+        self.known().by_key.get(&key::digest(key)).cloned()
     }
 
     /// The one tenant of a server without tenants; none in keyed mode.
     #[must_use]
     pub fn local(&self) -> Option<Arc<Tenant>> {
-        Some(Arc::clone(&self.local))
+        (!self.is_keyed()).then(|| Arc::clone(&self.local))
+    }
+
+    fn take(&self, version: u64, records: &[TenantRecord]) {
+        let now = self.clock.monotonic();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut known.by_id);
+        known.by_key.clear();
+        for record in records {
+            let tenant = match before.remove(&record.id) {
+                Some(tenant) => {
+                    tenant.set_quotas(&record.quotas, now);
+                    tenant
+                }
+                None => Tenant::new(record.id.clone(), record.quotas.clone(), now),
+            };
+            known.by_key.extend(record.keys.iter().map(|key| (key.sha256, Arc::clone(&tenant))));
+            known.by_id.insert(record.id.clone(), tenant);
+        }
+        known.version = Some(version);
+        if !records.is_empty() && !known.keyed {
+            known.keyed = true;
+            tracing::info!("there are tenants: requests need a key from now on");
+        }
+        let tenants = records.len();
+        tracing::info!(tenants, removed = before.len(), "took over the tenants");
+        drop(known);
+        for tenant in before.into_values() {
+            tenant.gone.cancel();
+        }
+    }
+
+    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenants").field("keyed", &self.is_keyed()).finish_non_exhaustive()
     }
 }
