@@ -4,6 +4,8 @@ use sglhost_device::{
     CudaConfig, CudaDevice, Device, DeviceError, Precision,
     cuda::{self, NoGpu},
 };
+use sglhost_model::{ModelError, OpenOptions, open};
+use sglhost_tests::golden::folder;
 
 use crate::{
     both::{buffer, gpu, read},
@@ -72,6 +74,29 @@ fn twin_only_too_little_memory_names_what_for() {
         twin::fail_next("cuMemAlloc", twin::OUT_OF_MEMORY);
         let error = device.random_weight(8, 8, 0).unwrap_err();
         assert_eq!(error.to_string(), "the device has no room for 128 bytes of weights");
+    });
+}
+
+#[test]
+fn twin_only_a_model_that_is_too_large_names_the_numbers() {
+    twin::in_another_process("failures::twin_only_a_model_that_is_too_large_names_the_numbers", &[], || {
+        let refused = |options: OpenOptions, failing: bool| {
+            let device = gpu(CudaConfig::default());
+            if failing {
+                twin::fail_always("cuMemAlloc", twin::OUT_OF_MEMORY);
+            }
+            match open(&folder().join("tiny-bf16"), device, &options).map(drop).unwrap_err() {
+                ModelError::NoRoom(reason) => reason,
+                other => panic!("{other}"),
+            }
+        };
+        let said = refused(OpenOptions { memory_fraction: 0.01, ..OpenOptions::default() }, false);
+        assert!(said.starts_with("the device has no room for KV memory: 68 of its 1073 MB are taken"), "{said}");
+        assert!(said.ends_with("a fraction of 0.01 may be taken in all (memory_fraction)"), "{said}");
+        let said = refused(OpenOptions { kv_slots: Some(1 << 24), ..OpenOptions::default() }, false);
+        assert!(said.contains("KV memory; fewer tokens need less: 1005 of its 1073 MB were free before"), "{said}");
+        let said = refused(OpenOptions::default(), true);
+        assert!(said.contains("bytes of weights: 1005 of its 1073 MB were free before"), "{said}");
     });
 }
 

@@ -183,6 +183,7 @@ fn open_on(
         (ModelError::Text(TextError::Template { reason }), Some(file)) => {
             Failure::Usage(format!("--chat-template: the template in {} {reason}", file.path.display()))
         }
+        (ModelError::NoRoom(reason), _) => Failure::Model(explain::no_room(&reason)),
         (error, _) => Failure::Model(error.to_string()),
     };
     let Opened { runner, tokenizer, roles } = sglhost_model::open(path, device, &options).map_err(failure)?;

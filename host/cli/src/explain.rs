@@ -66,6 +66,12 @@ pub(crate) fn too_long(mut error: Error, kv_tokens: usize, context_length: usize
     error
 }
 
+/// A model that is too large for the GPU: other devices' memory has no end that is known.
+pub(crate) fn no_room(reason: &str) -> String {
+    let reason = reason.replace("(memory_fraction)", "(--mem-fraction)");
+    format!("{reason}; choose a smaller model, or compute on the CPU with --device cpu")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +128,15 @@ mod tests {
         assert_eq!(
             too_long(error(), 64, 100).message,
             "too long; shorten it, or raise --kv-tokens: the KV memory holds 64 tokens, the model itself takes 100"
+        );
+    }
+
+    #[test]
+    fn a_model_that_is_too_large_for_a_gpu_is_sent_to_the_cpu() {
+        assert_eq!(
+            no_room("no room: 9 of 10 MB are taken, and a fraction of 0.88 may be (memory_fraction)"),
+            "no room: 9 of 10 MB are taken, and a fraction of 0.88 may be (--mem-fraction); choose a smaller model, or \
+             compute on the CPU with --device cpu"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sglhost_device::{DType, Device, KvLayout, MemoryInfo};
+use sglhost_device::{DType, Device, DeviceError, KvLayout, MemoryInfo};
 use sglhost_text::{Roles, Tokenizer};
 
 use crate::{
@@ -103,13 +103,14 @@ pub fn load<D: Device>(path: &Path, mut device: D, options: &OpenOptions) -> Res
         (Some(template), None) => Roles::from_template(template, &files.tokenizer)?,
         (None, _) => Roles::plain(),
     };
-    let model = Decoder::load(&mut device, checkpoint)?;
+    let memory = device.memory()?;
+    let model = Decoder::load(&mut device, checkpoint).map_err(|error| no_room(memory, error))?;
     let info = info(path, &files, &device, options);
     let kv_slots = match options.kv_slots {
         Some(slots) => slots,
         None => fitting_slots(&device, &info.kv, options.memory_fraction)?,
     };
-    let runner = DeviceRunner::new(info, device, model, kv_slots)?;
+    let runner = DeviceRunner::new(info, device, model, kv_slots).map_err(|error| no_room(memory, error))?;
     Ok(Loaded { runner, tokenizer: Arc::new(files.tokenizer), roles })
 }
 
@@ -119,15 +120,29 @@ fn fitting_slots(device: &impl Device, layout: &KvLayout, fraction: f64) -> Resu
     let taken = total_bytes - free_bytes;
     let slots = ((total_bytes as f64 * fraction) as usize).saturating_sub(taken) / layout.slot_bytes();
     if slots < layout.page_tokens {
-        let megabytes = |bytes: usize| bytes / 1_000_000;
-        return Err(ModelError::Unsupported(format!(
-            "no room for KV memory: {} of {} MB are taken with the weights, and a fraction of {fraction} may be taken in \
-             all; a larger fraction, a smaller model or a GPU with more memory is needed",
+        return Err(ModelError::NoRoom(format!(
+            "the device has no room for KV memory: {} of its {} MB are taken with the weights, and a fraction of {fraction} \
+             may be taken in all (memory_fraction)",
             megabytes(taken),
             megabytes(total_bytes)
         )));
     }
     Ok(slots)
+}
+
+/// An error of loading, with how much memory there was.
+fn no_room(memory: Option<MemoryInfo>, error: ModelError) -> ModelError {
+    match (memory, error) {
+        (Some(MemoryInfo { total_bytes, free_bytes }), ModelError::Device(error @ DeviceError::OutOfMemory { .. })) => {
+            let (free, total) = (megabytes(free_bytes), megabytes(total_bytes));
+            ModelError::NoRoom(format!("{error}: {free} of its {total} MB were free before the model was loaded"))
+        }
+        (_, error) => error,
+    }
+}
+
+fn megabytes(bytes: usize) -> usize {
+    bytes / 1_000_000
 }
 
 /// The tokenizer of the model at `path`, without its weights.

@@ -42,6 +42,10 @@ pub enum ModelError {
     /// The architecture or a feature of it is not known here.
     #[error("{0}")]
     Unsupported(String),
+    /// The device's own memory is too small for the model. Names a field of `OpenOptions` that decides about it, in
+    /// brackets.
+    #[error("{0}")]
+    NoRoom(String),
 }
 
 impl ModelError {

@@ -1,6 +1,6 @@
 //! From a checkpoint to weights on a device.
 
-use sglhost_device::{Device, Precision, WeightPart};
+use sglhost_device::{Device, DeviceError, Precision, WeightPart};
 
 use super::{Decoder, HeadNorms, Layer, Linear};
 use crate::{
@@ -86,7 +86,11 @@ impl<D: Device> Loader<'_, D> {
     }
 
     fn weight(&mut self, parts: &[WeightPart], role: TensorRole) -> Result<D::Weight, ModelError> {
-        let fail = |error| bad_file(&self.checkpoint.path, format!("cannot load {role:?}: {error}"));
+        let fail = |error| match error {
+            // The file has no part in these.
+            DeviceError::OutOfMemory { .. } | DeviceError::Driver { .. } | DeviceError::Lost { .. } => error.into(),
+            _ => bad_file(&self.checkpoint.path, format!("cannot load {role:?}: {error}")),
+        };
         self.device.load_weight(parts).map_err(fail)
     }
 
