@@ -59,7 +59,7 @@ impl<D: Device> DeviceRunner<D> {
         let below = |values: &[u32], limit: usize| values.iter().all(|value| (*value as usize) < limit);
         assert!(below(&batch.tokens, self.info.vocabulary), "a token outside the vocabulary");
         assert!(below(&batch.slots, self.kv_slots), "a slot outside the KV memory");
-        assert!(below(&batch.context_slots, self.kv_slots), "a context slot outside the KV memory");
+        // The slots of contexts are many: the device, which looks at each anyway, refuses one outside its memory.
         assert!(below(&batch.sample_rows, tokens), "a sample row outside the batch");
         assert!(batch.sample_rows.is_sorted_by(|a, b| a < b), "sample rows increase");
         assert_eq!(batch.sequence_starts.len(), batch.context_starts.len(), "a slot list for each sequence");

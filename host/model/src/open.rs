@@ -311,6 +311,15 @@ mod tests {
     }
 
     #[test]
+    fn a_context_slot_that_is_not_there_is_refused_by_the_device() {
+        let options = OpenOptions { kv_slots: Some(4), ..OpenOptions::default() };
+        let mut loaded = load_bytes(&tiny(&["a", "b", "c"], "").bytes(), &options).unwrap();
+        let mut batch = Batch::default();
+        batch.push_sequence(&[0], 1..2, &[4, 3]);
+        assert_eq!(loaded.runner.forward(&batch).unwrap_err().to_string(), "shape: slot 4 of 4");
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let options = OpenOptions::default();
         check(load_path(&PathBuf::from("/nowhere/model.gguf"), &options), "/nowhere/model.gguf: No such file");
