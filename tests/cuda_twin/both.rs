@@ -48,7 +48,7 @@ pub(crate) fn check_near(what: &str, got: &[f32], expect: &[f32], tolerance: Tol
     assert_eq!(got.len(), expect.len(), "{what}");
     for (i, (&got, &expect)) in got.iter().zip(expect).enumerate() {
         let allowed = tolerance.absolute + tolerance.relative * expect.abs();
-        // Not a number is never near.
-        assert!((got - expect).abs() <= allowed, "{what}: value {i} is {got}, not {expect}");
+        // Not a number is never near; infinity is near itself.
+        assert!(got == expect || (got - expect).abs() <= allowed, "{what}: value {i} is {got}, not {expect}");
     }
 }

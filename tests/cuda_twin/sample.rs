@@ -139,6 +139,29 @@ fn two_samplings_may_be_in_flight() {
 }
 
 #[test]
+fn what_is_not_a_number_counts_as_negative_infinity() {
+    let mut device = gpu(CudaConfig::default());
+    for (seed, vocabulary) in [(97, 1001), (98, 20_003)] {
+        let mut random = Random(seed);
+        let mut requests = requests(&mut random, vocabulary);
+        requests.push(RowRequest::Score { tokens: vec![0, 1, 2], top: 3 });
+        let logits: Vec<f32> =
+            random.floats(requests.len() * vocabulary).into_iter().map(|x| 12.0 * x * x * x).collect();
+        // Some that would be drawn, and of each row the first.
+        let with = |nothing: f32| -> Vec<f32> {
+            let replaced = |(i, x): (usize, &f32)| if i % vocabulary == 0 || *x > 11.0 { nothing } else { *x };
+            logits.iter().enumerate().map(replaced).collect()
+        };
+        let expect = results(&mut cpu(), &with(f32::NEG_INFINITY), &requests);
+        assert_eq!(expect[requests.len() - 1].scores[0], f32::NEG_INFINITY);
+        for nothing in [f32::NAN, -f32::NAN] {
+            check("on the CPU", &results(&mut cpu(), &with(nothing), &requests), &expect);
+            check("on the GPU", &results(&mut device, &with(nothing), &requests), &expect);
+        }
+    }
+}
+
+#[test]
 fn rows_without_an_answer_are_named() {
     let mut device = gpu(CudaConfig::default());
     let requests: Vec<RowRequest> = (0..3).map(|seed| RowRequest::Sample(Box::new(row(seed)))).collect();

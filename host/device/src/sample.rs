@@ -15,12 +15,17 @@ pub(crate) fn random(seed: u64, position: u64) -> u64 {
     mix(mix(seed).wrapping_add(position)) >> 11
 }
 
+/// A log-probability as it is computed: of a logit that is not a number it is negative infinity.
+pub(crate) fn logprob(computed: f32) -> f32 {
+    if computed.is_nan() { f32::NEG_INFINITY } else { computed }
+}
+
 /// A row is refused: no token would mean anything.
 pub(crate) const NOT_NUMBERS: &str = "its logits are not numbers";
 /// A row is refused: the mask, or what the model knows of it, is empty.
 pub(crate) const NONE_ALLOWED: &str = "its mask allows no token";
 
-/// What to do with one row of logits.
+/// What to do with one row of logits. Those that are not numbers count as negative infinity.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RowRequest {
     /// Draw the next token.
@@ -68,7 +73,7 @@ pub struct SampleRow {
 /// The answer for one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowResult {
-    /// Why there is no answer: no token can be drawn, or the logits are not numbers. Then the rest means nothing; other
+    /// Why there is no answer: no token can be drawn, or the largest logit is not a finite number. Then the rest means nothing; other
     /// rows are not concerned.
     pub refused: Option<&'static str>,
     /// The token drawn.

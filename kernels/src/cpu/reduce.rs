@@ -22,17 +22,19 @@ fn largest<S: Lanes>(s: S, x: &[f32]) -> f32 {
 #[inline(always)]
 fn sum_exp<S: Lanes>(s: S, x: &[f32], scale: f32, max: f32, out: &mut [f32], runs: &mut [f64]) -> f64 {
     assert!(x.len() == out.len() && runs.len() == x.len().div_ceil(RUN), "outputs that fit the inputs");
-    let (scale, shift) = (s.splat(scale), s.splat(max));
+    let (scale, shift, nothing) = (s.splat(scale), s.splat(max), s.splat(f32::NEG_INFINITY));
+    // The larger one is `nothing` where the other is not a number.
+    let weigh = |x| exp(s, s.max(s.mul(s.sub(x, shift), scale), nothing));
     let mut total = 0.0;
     for ((x, out), run) in x.chunks(RUN).zip(out.chunks_mut(RUN)).zip(runs) {
         let ((whole, rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
         let mut sum = s.splat(0.0);
         for (x, out) in whole.iter().zip(out) {
-            let e = exp(s, s.mul(s.sub(s.load(x), shift), scale));
+            let e = weigh(s.load(x));
             s.store(e, out);
             sum = s.add(sum, e);
         }
-        let e = exp(s, s.mul(s.sub(s.load_part(rest, f32::NEG_INFINITY), shift), scale));
+        let e = weigh(s.load_part(rest, f32::NEG_INFINITY));
         s.store_part(e, out_rest);
         sum = s.add(sum, e);
         *run = f64::from(s.sum(sum));
@@ -61,7 +63,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// `out[i] = e^((x[i] − max) · scale)`; `runs` are the sums of each [`RUN`] of them, taken in f32 over lanes; gives
+    /// `out[i] = e^((x[i] − max) · scale)`, 0 where `x[i]` is not a number; `runs` are the sums of each [`RUN`] of them, taken in f32 over lanes; gives
     /// the sum of those, in f64 and in order.
     ///
     /// # Panics
@@ -78,6 +80,16 @@ dispatched! {
 mod tests {
     use super::*;
     use crate::cpu::{Isa, testing::Random};
+
+    #[test]
+    fn what_is_not_a_number_weighs_nothing() {
+        for isa in Isa::available() {
+            let x: Vec<f32> = (0..37).map(|i| if i % 5 == 0 { f32::NAN } else { 1.0 }).collect();
+            let (mut out, mut runs) = ([9.0; 37], [9.0]);
+            assert_eq!(exp_sum(isa, &x, 0.7, max(isa, &x), &mut out, &mut runs), 29.0, "{}", isa.name());
+            assert!((0..37).all(|i| out[i] == if i % 5 == 0 { 0.0 } else { 1.0 }), "{out:?}");
+        }
+    }
 
     #[test]
     fn sums_are_close_to_f64() {

@@ -25,7 +25,7 @@ use sglhost_kernels::cpu::{
 use super::Machine;
 use crate::{
     DeviceError, RowRequest, RowResult, SampleRow,
-    sample::{NONE_ALLOWED, NOT_NUMBERS, random},
+    sample::{NONE_ALLOWED, NOT_NUMBERS, logprob, random},
 };
 
 /// How far below the largest logit (over the temperature) the head of the distribution is collected: first try, second
@@ -132,7 +132,7 @@ impl Scratch {
             return RowResult::default();
         }
         let total = self.log_sum(isa, logits);
-        let logprob = |logit: f32| (f64::from(logit) - total) as f32;
+        let logprob = |logit: f32| logprob((f64::from(logit) - total) as f32);
         let top = likeliest(isa, logits, top as usize).into_iter().map(|(token, x)| (token, logprob(x))).collect();
         let scores = tokens.iter().map(|&token| logprob(logits[token as usize])).collect();
         RowResult { scores, top, ..RowResult::default() }

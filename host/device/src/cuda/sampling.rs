@@ -326,7 +326,7 @@ impl Answer {
             if self.draws {
                 result.logprob = f32::from_bits(head[0]);
             }
-            result.scores = scored.iter().map(|&word| f32::from_bits(word)).collect();
+            result.scores = scored.iter().map(|&word| sample::logprob(f32::from_bits(word))).collect();
             let likeliest = tokens.iter().zip(logprobs).take(found);
             result.top = likeliest.map(|(&token, &word)| (token, f32::from_bits(word))).collect();
         }
