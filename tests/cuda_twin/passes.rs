@@ -204,21 +204,7 @@ fn twin_only_a_step_launches_little_and_waits_for_its_answers_alone() {
 }
 
 fn greedy(seed: u64) -> SampleRow {
-    SampleRow {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        repetition_penalty: 1.0,
-        counts: Vec::new(),
-        bias: Vec::new(),
-        mask: None,
-        seed,
-        position: 0,
-        top_logprobs: None,
-    }
+    SampleRow { temperature: 0.0, seed, ..SampleRow::default() }
 }
 
 #[test]

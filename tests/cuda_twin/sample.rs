@@ -11,21 +11,7 @@ use crate::{
 };
 
 fn row(seed: u64) -> SampleRow {
-    SampleRow {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        repetition_penalty: 1.0,
-        counts: Vec::new(),
-        bias: Vec::new(),
-        mask: None,
-        seed,
-        position: seed * 3,
-        top_logprobs: None,
-    }
+    SampleRow { seed, position: seed * 3, ..SampleRow::default() }
 }
 
 /// A row of every kind.

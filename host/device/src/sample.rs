@@ -70,6 +70,27 @@ pub struct SampleRow {
     pub top_logprobs: Option<u32>,
 }
 
+/// Draws from the whole distribution as it is.
+impl Default for SampleRow {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repetition_penalty: 1.0,
+            counts: Vec::new(),
+            bias: Vec::new(),
+            mask: None,
+            seed: 0,
+            position: 0,
+            top_logprobs: None,
+        }
+    }
+}
+
 /// The answer for one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowResult {

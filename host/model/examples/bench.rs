@@ -94,21 +94,7 @@ fn prompt(count: usize, seed: usize) -> Vec<u32> {
 }
 
 fn greedy() -> RowRequest {
-    RowRequest::Sample(Box::new(SampleRow {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        repetition_penalty: 1.0,
-        counts: Vec::new(),
-        bias: Vec::new(),
-        mask: None,
-        seed: 0,
-        position: 0,
-        top_logprobs: None,
-    }))
+    RowRequest::Sample(Box::new(SampleRow { temperature: 0.0, ..SampleRow::default() }))
 }
 
 /// Time of one pass over a prompt of `count` tokens, its last row sampled.

@@ -24,21 +24,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn sample() -> RowRequest {
-    RowRequest::Sample(Box::new(SampleRow {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 0.95,
-        min_p: 0.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        repetition_penalty: 1.0,
-        counts: Vec::new(),
-        bias: Vec::new(),
-        mask: None,
-        seed: 1,
-        position: 0,
-        top_logprobs: None,
-    }))
+    RowRequest::Sample(Box::new(SampleRow { top_p: 0.95, seed: 1, ..SampleRow::default() }))
 }
 
 /// What decoding took, in milliseconds a step.

@@ -339,21 +339,7 @@ mod tests {
     use super::*;
 
     fn row() -> SampleRow {
-        SampleRow {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            repetition_penalty: 1.0,
-            counts: Vec::new(),
-            bias: Vec::new(),
-            mask: None,
-            seed: 7,
-            position: 0,
-            top_logprobs: None,
-        }
+        SampleRow { seed: 7, ..SampleRow::default() }
     }
 
     fn sample(row: SampleRow) -> RowRequest {
