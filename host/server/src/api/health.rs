@@ -1,0 +1,56 @@
+//! For whoever keeps the process running: that it lives, that it can be asked, what it counts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::auth::is_loopback;
+use crate::connection::Peer;
+use crate::service::{Readiness, Service};
+use crate::{ApiError, Metrics};
+
+/// `GET /health`.
+pub(crate) async fn health() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// `GET /ready`.
+pub(crate) async fn ready(State(service): State<Arc<Service>>) -> Response {
+    let not_yet = |status: &str, message: String| {
+        let body = Json(json!({"status": status, "message": message}));
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
+    };
+    if service.runs.is_draining() {
+        return not_yet("draining", "the server is being stopped".to_owned());
+    }
+    match service.readiness() {
+        Readiness::Waiting(what) => return not_yet("starting", format!("waiting for {what}")),
+        Readiness::Lost(reason) => return not_yet("lost", reason),
+        Readiness::Serving(_) => {}
+    }
+    match service.store.tenants_version().await {
+        Ok(_) => Json(json!({"status": "ready"})).into_response(),
+        Err(error) => {
+            tracing::error!("not ready: {error}");
+            not_yet("failing", "the server cannot reach what it keeps; its log says why".to_owned())
+        }
+    }
+}
+
+/// `GET /metrics`: they tell of all tenants, so that with tenants only this machine may ask.
+pub(crate) async fn metrics(
+    State(service): State<Arc<Service>>,
+    peer: Option<Extension<Peer>>,
+) -> Result<Response, ApiError> {
+    let local = peer.is_some_and(|Extension(Peer(address))| is_loopback(address.ip()));
+    if local || !service.is_keyed() { Ok(all_metrics(State(service)).await) } else { Err(super::not_found().await) }
+}
+
+/// The same where the operator decides who can reach it.
+pub(crate) async fn all_metrics(State(service): State<Arc<Service>>) -> Response {
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], service.encode_metrics()).into_response()
+}
