@@ -234,6 +234,59 @@ fn twin_only_an_algorithm_that_fails_gives_way_to_another_and_then_to_our_own() 
     });
 }
 
+/// Who computed the product: as its kernels' names begin, or the library.
+fn taken(device: &mut CudaDevice, case: &Case) -> &'static str {
+    let tiles = ["32x16", "64x16", "128x16", "64x64", "128x64", "128x128", "256x128"];
+    let ours = |name: &'static str, sizes: &[&str]| {
+        let counts =
+            sizes.iter().flat_map(|size| ["bf16", "f32"].map(|to| twin::count(&format!("{name}_{to}_{size}"))));
+        (name, counts.sum::<u64>())
+    };
+    let counts = || [ours("gemv", &["1", "2", "4"]), ours("gemm", &tiles), ("library", twin::count("cublasLtMatmul"))];
+    let before = counts();
+    case.run(device);
+    let risen: Vec<_> = counts().into_iter().zip(before).filter(|(after, before)| after != before).collect();
+    let [((name, _), _)] = risen[..] else { panic!("{risen:?}") };
+    name
+}
+
+#[test]
+fn twin_only_each_product_takes_its_kernel() {
+    twin::in_another_process("linear::twin_only_each_product_takes_its_kernel", &[], || {
+        const HALF: Precision = Precision::Activation;
+        const FULL: Precision = Precision::Full;
+        // Longer rows than four of them fit shared memory.
+        const LONG: usize = 29_064;
+        let default = || CudaConfig::default();
+        let mut random = Random(45);
+        let mut check = |config: CudaConfig, cases: &[(usize, usize, bool, Precision, &str)]| {
+            let mut device = gpu(config);
+            for &(rows, k, bias, precision, expect) in cases {
+                let case = Case::new(&mut random, rows, 6, k, bias, precision);
+                assert_eq!(taken(&mut device, &case), expect, "{rows} rows of {k}, bias {bias}, {precision:?}");
+            }
+        };
+        check(
+            default(),
+            &[
+                (1, 64, false, HALF, "gemv"),
+                (2, 64, true, FULL, "gemv"),
+                (4, 64, true, HALF, "gemv"),
+                (5, 64, false, HALF, "library"),
+                (5, 64, true, HALF, "library"),
+                (300, 64, false, FULL, "library"),
+                (5, 64, true, FULL, "gemm"),
+                (2, LONG, false, HALF, "gemv"),
+                (4, LONG, false, HALF, "library"),
+            ],
+        );
+        let without = CudaConfig { lt: false, ..default() };
+        check(without, &[(4, 64, false, HALF, "gemv"), (5, 64, false, HALF, "gemm"), (4, LONG, false, HALF, "gemm")]);
+        let deterministic = CudaConfig { deterministic: true, ..default() };
+        check(deterministic, &[(1, 64, false, HALF, "gemm"), (5, 64, true, HALF, "gemm")]);
+    });
+}
+
 #[test]
 fn random_weights_need_no_file() {
     let mut device = gpu(CudaConfig::default());
