@@ -1,7 +1,7 @@
 //! Products: which kernel computes one.
 //!
-//! Up to four rows: our own, which reads each weight once and does little else. More: cuBLASLt where there is one, or
-//! else our own. Deterministic: our own of any number of rows, whatever the number.
+//! Up to four rows that fit shared memory: our own, which reads each weight once and does little else. Others: cuBLASLt
+//! where there is one that can, or else our own. Deterministic: our own of any number of rows, whatever the number.
 
 use std::{path::Path, sync::Arc};
 
