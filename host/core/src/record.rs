@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{ContextId, Error, Event, Usage};
@@ -14,9 +14,9 @@ use crate::{ContextId, Error, Event, Usage};
 /// `forks`, in the order of opening.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     result: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<Error>,
     variables: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,6 +33,11 @@ struct ForkRecord {
     context: ContextId,
     parent: ContextId,
     variables: BTreeMap<String, String>,
+}
+
+/// A result that is there, though it be `null`: most programs' is.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl RunRecord {
@@ -153,6 +158,14 @@ mod tests {
             "usage": {"prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2},
         });
         assert_eq!(serde_json::from_str::<Value>(&record.to_json()).ok(), Some(expect));
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_is_written() {
+        for result in [Some(Value::Null), Some(json!(7)), None] {
+            let record = RunRecord { result, ..RunRecord::default() };
+            assert_eq!(serde_json::from_str::<RunRecord>(&record.to_json()).ok(), Some(record));
+        }
     }
 
     #[test]
