@@ -1,5 +1,7 @@
 //! What `run` was asked to do, checked: flags, environment and files of configuration as one value that is right.
 
+mod remote;
+
 use std::{
     fs,
     io::{IsTerminal, Read},
@@ -18,12 +20,15 @@ use crate::{
     environment::Environment,
     failure::Failure,
     flags::{
-        ColorChoice, DeviceChoice, EngineFlags, LimitFlags, LogLevel, ModelFlags, PolicyChoice, RunFlags, SamplingFlags,
+        ColorChoice, DeviceChoice, EngineFlags, LimitFlags, LogLevel, ModelFlags, OutputFlags, PolicyChoice, RunFlags,
+        SamplingFlags,
     },
     model::{DEFAULT_MODEL, ModelReference},
 };
 
-/// What `run` does.
+pub(crate) use remote::{RemoteRunConfig, client};
+
+/// What `run` does, here.
 #[derive(Debug)]
 pub(crate) struct RunConfig {
     /// The component's file.
@@ -131,29 +136,13 @@ impl RunConfig {
             // clap asks for it; only `--help` goes without, and does not come here.
             return Err(Failure::Usage("which program? `sglhost run PROGRAM`".to_owned()));
         };
-        let mode = match &flags.batch {
-            Some(_) if !flags.program_arguments.is_empty() => {
-                let first = &flags.program_arguments[0];
-                return Err(Failure::Usage(format!(
-                    "unexpected {first:?}: with --batch each line of the file holds all arguments of its run"
-                )));
-            }
-            Some(file) => Mode::Batch { text: read_batch(file)?, concurrency: usize::from(flags.concurrency) },
-            None => Mode::One {
-                output: if flags.output.json {
-                    OutputMode::Json
-                } else if flags.output.events {
-                    OutputMode::Events
-                } else {
-                    OutputMode::Text { color: use_color(flags.output.color, environment) }
-                },
-                object: flags.args.as_deref().map(read_object).transpose()?.unwrap_or_default(),
-                words: flags.program_arguments.clone(),
-            },
-        };
+        if flags.remote.detach || flags.remote.key_file.is_some() {
+            let flag = if flags.remote.detach { "--detach" } else { "--key-file" };
+            return Err(Failure::Usage(format!("{flag} is for a run on a server: --server says which")));
+        }
         Ok(Self {
             program,
-            mode,
+            mode: Mode::new(flags, environment)?,
             stats: flags.output.stats,
             model: ModelConfig::new(&flags.model, environment)?,
             engine: EngineConfig::new(&flags.engine),
@@ -162,6 +151,38 @@ impl RunConfig {
             defaults: sampling(&flags.sampling)?,
             limits: limits(&flags.limits),
         })
+    }
+}
+
+impl Mode {
+    fn new(flags: &RunFlags, environment: &Environment) -> Result<Self, Failure> {
+        match &flags.batch {
+            Some(_) if !flags.program_arguments.is_empty() => {
+                let first = &flags.program_arguments[0];
+                Err(Failure::Usage(format!(
+                    "unexpected {first:?}: with --batch each line of the file holds all arguments of its run"
+                )))
+            }
+            Some(file) => Ok(Self::Batch { text: read_batch(file)?, concurrency: usize::from(flags.concurrency) }),
+            None => Ok(Self::One {
+                output: OutputMode::new(&flags.output, environment),
+                object: flags.args.as_deref().map(read_object).transpose()?.unwrap_or_default(),
+                words: flags.program_arguments.clone(),
+            }),
+        }
+    }
+}
+
+impl OutputMode {
+    /// What was asked for; text, if nothing was.
+    pub(crate) fn new(flags: &OutputFlags, environment: &Environment) -> Self {
+        if flags.json {
+            Self::Json
+        } else if flags.events {
+            Self::Events
+        } else {
+            Self::Text { color: use_color(flags.color, environment) }
+        }
     }
 }
 

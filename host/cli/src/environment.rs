@@ -6,6 +6,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 /// Where models, compiled programs and downloads under way live; `SGLHOST_CACHE` by default below the user's cache.
 pub(crate) const CACHE: &str = "SGLHOST_CACHE";
+/// Where a server keeps programs, tenants and runs; by default below the user's data.
+const DATA: &str = "SGLHOST_DATA";
 /// The model of `run` when no `--model` is given.
 const MODEL: &str = "SGLHOST_MODEL";
 /// The device of `run` when no `--device` is given.
@@ -14,6 +16,10 @@ const DEVICE: &str = "SGLHOST_DEVICE";
 const HUB_ENDPOINT: &str = "HF_ENDPOINT";
 /// A token for the hub, as Hugging Face's own tools name it.
 const HUB_TOKEN: &str = "HF_TOKEN";
+/// The server of commands that speak to one, when no `--server` is given.
+pub(crate) const SERVER: &str = "SGLHOST_SERVER";
+/// The key that a server asks for, when no `--key-file` is given. Never a flag: everybody sees a process's flags.
+pub(crate) const KEY: &str = "SGLHOST_KEY";
 /// The public hub of model repositories.
 const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
 
@@ -22,6 +28,8 @@ const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
 pub(crate) struct Environment {
     /// The cache folder.
     pub(crate) cache: PathBuf,
+    /// The data folder of `serve` and `tenant` when no flag names one.
+    pub(crate) data: PathBuf,
     /// The model to use when no flag names one.
     pub(crate) model: Option<String>,
     /// The device to use when no flag names one.
@@ -30,6 +38,20 @@ pub(crate) struct Environment {
     pub(crate) no_color: bool,
     /// The hub that `org/name` is looked up in.
     pub(crate) hub: HubSettings,
+    /// The server to speak to when no flag names one.
+    pub(crate) server: Option<String>,
+    /// The key to show it when no flag names one.
+    pub(crate) key: Option<Secret>,
+}
+
+/// A text that has no business in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// How to reach a hub of model repositories.
@@ -64,12 +86,21 @@ impl Environment {
             .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/sglhost")))
             // A service without a home still works; what it downloads is then gone with its temporary folder.
             .unwrap_or_else(|| std::env::temp_dir().join("sglhost"));
+        let data = set(DATA)
+            .map(PathBuf::from)
+            .or_else(|| set("XDG_DATA_HOME").map(|folder| PathBuf::from(folder).join("sglhost")))
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/share/sglhost")))
+            // What must not be lost does not go to a temporary folder.
+            .unwrap_or_else(|| PathBuf::from("sglhost-data"));
         let endpoint = text(HUB_ENDPOINT).unwrap_or_else(|| DEFAULT_HUB_ENDPOINT.to_owned());
         Self {
             cache,
+            data,
             model: text(MODEL),
             device: text(DEVICE),
             no_color: set("NO_COLOR").is_some(),
+            server: text(SERVER),
+            key: text(KEY).map(Secret),
             hub: HubSettings { endpoint: endpoint.trim_end_matches('/').to_owned(), token: text(HUB_TOKEN) },
         }
     }
@@ -96,14 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_loses_its_last_slash_and_the_token_is_not_printed() {
+    fn the_endpoint_loses_its_last_slash_and_no_secret_is_printed() {
         let environment = Environment::from_lookup(|name| match name {
             "HF_ENDPOINT" => Some("http://127.0.0.1:1/".into()),
-            "HF_TOKEN" => Some("secret".into()),
+            "HF_TOKEN" | "SGLHOST_KEY" => Some("secret".into()),
             _ => None,
         });
         assert_eq!(environment.hub.endpoint, "http://127.0.0.1:1");
         assert_eq!(environment.hub.token.as_deref(), Some("secret"));
+        assert_eq!(environment.key, Some(Secret("secret".to_owned())));
         assert!(!format!("{environment:?}").contains("secret"));
     }
 }

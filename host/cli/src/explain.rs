@@ -18,9 +18,18 @@ const FLAGS: [(&str, &str); 4] = [
 const WAYS_OUT: [&str; 2] = [", or run with a higher ", ", or run the host with a higher "];
 
 /// The event with its error, if it has one, as the user of the command line should read it.
-pub(crate) fn event(mut event: Event) -> Event {
+pub(crate) fn event(event: Event) -> Event {
+    explained(event, &FLAGS)
+}
+
+/// The same for a run on a server, whose limits no flag sets.
+pub(crate) fn remote_event(event: Event) -> Event {
+    explained(event, &[])
+}
+
+fn explained(mut event: Event, flags: &[(&str, &str)]) -> Event {
     match &mut event {
-        Event::RunFinished { result: Err(error), .. } | Event::CallFailed { error, .. } => limit(error),
+        Event::RunFinished { result: Err(error), .. } | Event::CallFailed { error, .. } => with_flags(error, flags),
         _ => {}
     }
     event
@@ -28,24 +37,33 @@ pub(crate) fn event(mut event: Event) -> Event {
 
 /// Names flags in place of limits; a limit without a flag is no way out.
 pub(crate) fn limit(error: &mut Error) {
+    with_flags(error, &FLAGS);
+}
+
+/// [`limit`] for a run on a server.
+pub(crate) fn remote_limit(error: &mut Error) {
+    with_flags(error, &[]);
+}
+
+fn with_flags(error: &mut Error, flags: &[(&str, &str)]) {
     if matches!(error.code, ErrorCode::LimitExceeded | ErrorCode::DeadlineExceeded) {
-        error.message = with_flags(&error.message);
+        error.message = name_flags(&error.message, flags);
     }
 }
 
-fn with_flags(message: &str) -> String {
+fn name_flags(message: &str, flags: &[(&str, &str)]) -> String {
     let mut text = message.to_owned();
     for way_out in WAYS_OUT {
         while let Some(start) = text.find(way_out) {
             let name = start + way_out.len();
             let end = text[name..].find(|c: char| !is_name(c)).map_or(text.len(), |length| name + length);
-            match FLAGS.iter().find(|(limit, _)| *limit == &text[name..end]) {
+            match flags.iter().find(|(limit, _)| *limit == &text[name..end]) {
                 Some((_, flag)) => text.replace_range(start..end, &format!(", or raise {flag}")),
                 None => text.replace_range(start..end, ""),
             }
         }
     }
-    for (limit, flag) in FLAGS {
+    for (limit, flag) in flags {
         text = text.replace(&format!("({limit})"), &format!("({flag})"));
     }
     text
@@ -113,6 +131,15 @@ mod tests {
              higher stack_max_bytes",
             "the run used its 9 bytes of stack (stack_max_bytes); make the program recurse less",
         );
+    }
+
+    #[test]
+    fn on_a_server_no_limit_has_a_flag() {
+        let message = "the run used its 0.3 s of CPU time (cpu_budget); make the program do less between its calls, or \
+                       run with a higher cpu_budget";
+        let mut error = Error::limit(message);
+        remote_limit(&mut error);
+        assert_eq!(error.message, message.split(", or").next().unwrap_or_default());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{arguments::ArgumentError, component::ComponentError, model::ModelStoreError};
+use crate::{
+    arguments::ArgumentError, client::ClientError, component::ComponentError, model::ModelStoreError, render::harmless,
+};
 
 /// The command line is wrong: clap's own code too.
 const USAGE_EXIT_CODE: u8 = 2;
@@ -37,6 +39,9 @@ pub(crate) enum Failure {
         /// From the runtime.
         reason: String,
     },
+    /// A server did not do what it was asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The run ended with an error.
     #[error("the run failed: {0}")]
     Run(sglhost_core::Error),
@@ -110,7 +115,12 @@ impl Failure {
         use std::io::Write as _;
         let mut out = std::io::stderr().lock();
         // Who closed standard error does not want to know.
-        let _ = if terminal { writeln!(out, "{error}error:{error:#} {self}") } else { writeln!(out, "error: {self}") };
+        let _ = if terminal {
+            // Programs and servers have a say in it.
+            writeln!(out, "{error}error:{error:#} {}", harmless(&self.to_string()))
+        } else {
+            writeln!(out, "error: {self}")
+        };
         ExitCode::from(code)
     }
 }

@@ -3,6 +3,9 @@
 //! *Not here*: what values mean together, which `config.rs` checks, and a program's own arguments, whose names only the
 //! program knows (`split.rs`, `arguments.rs`).
 
+mod client;
+mod tenant;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +13,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sglhost_model::MEMORY_FRACTION;
 
 use crate::units::{parse_memory_limit, parse_time_limit};
+
+pub(crate) use client::{ClientCommand, ListFlags, LogsFlags, PushFlags, RunsFlags, ServerFlags, UsageFlags};
+pub(crate) use tenant::{DataFlags, KeyCommand, QuotaFlags, TenantCommand};
 
 /// Hosts prompt programs, WebAssembly components, next to the model they prompt.
 #[derive(Debug, Parser)]
@@ -34,6 +40,12 @@ pub(crate) enum Command {
     Build(BuildFlags),
     /// Start a new program
     New(NewFlags),
+    /// What is asked of a server.
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Make tenants of a server, with keys and quotas
+    #[command(subcommand)]
+    Tenant(TenantCommand),
 }
 
 /// `sglhost run`.
@@ -46,7 +58,8 @@ pub(crate) enum Command {
                   program's. A value that begins with a dash is written `--argument=VALUE`."
 )]
 pub(crate) struct RunFlags {
-    /// A component: built by `sglhost build`, or by any other tool from the contract in wit/
+    /// A component: built by `sglhost build`, or by any other tool from the contract in wit/. On a server the name of a
+    /// program that `sglhost push` took there: NAME, NAME@3 or NAME@TAG
     #[arg(value_name = "PROGRAM", required_unless_present = "help")]
     pub(crate) program: Option<PathBuf>,
 
@@ -74,6 +87,9 @@ pub(crate) struct RunFlags {
     /// What is printed.
     #[command(flatten)]
     pub(crate) output: OutputFlags,
+    /// Where it runs, if not here.
+    #[command(flatten)]
+    pub(crate) remote: RemoteFlags,
     /// What it runs on.
     #[command(flatten)]
     pub(crate) model: ModelFlags,
@@ -86,6 +102,43 @@ pub(crate) struct RunFlags {
     /// What it may use.
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
+
+    /// Flags on the command line that make no sense on a server; see [`RunFlags::notice_local_flags`].
+    #[arg(skip)]
+    pub(crate) local_flags: Vec<String>,
+}
+
+/// The headings of flags that say how this machine serves a program.
+const LOCAL_HEADINGS: [&str; 3] = ["Model", "Engine", "Limits of a run"];
+
+impl RunFlags {
+    /// Takes down which flags that are for a run on this machine were given: most have defaults, so values do not tell.
+    /// `run` and `matches` are clap's, of this command.
+    pub(crate) fn notice_local_flags(&mut self, run: &clap::Command, matches: &clap::ArgMatches) {
+        let local = |argument: &&clap::Arg| argument.get_help_heading().is_some_and(|it| LOCAL_HEADINGS.contains(&it));
+        let given = |argument: &&clap::Arg| {
+            matches.value_source(argument.get_id().as_str()) == Some(clap::parser::ValueSource::CommandLine)
+        };
+        let flags = run.get_arguments().filter(local).filter(given).filter_map(clap::Arg::get_long);
+        self.local_flags = flags.map(|long| format!("--{long}")).collect();
+    }
+}
+
+/// Where `run` runs, if not here.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct RemoteFlags {
+    /// Run it on the server at this address, as in http://127.0.0.1:30000 [default: here, or what SGLHOST_SERVER says]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// A file that holds the key to show the server [default: what SGLHOST_KEY says]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// Let the run go on by itself, and print its id; `sglhost logs ID` shows it
+    #[arg(long, conflicts_with_all = ["batch", "json", "events", "stats"])]
+    pub(crate) detach: bool,
 }
 
 /// What `run` prints.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod build;
+mod client;
 mod command;
 mod component;
 mod config;
@@ -27,7 +28,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::{
     build::BuildOptions,
-    config::RunConfig,
+    config::{RemoteRunConfig, RunConfig},
     environment::Environment,
     failure::Failure,
     flags::{Command, Flags},
@@ -44,7 +45,13 @@ fn main() -> ExitCode {
     let line = split::split_run_line(&run, std::env::args_os().collect());
     let runs = line.get(1).is_some_and(|word| word == "run");
     // Mistakes, `--help` and `--version` end here, in clap's words and with its exit codes.
-    let flags = command.try_get_matches_from(line).and_then(|mut matches| Flags::from_arg_matches_mut(&mut matches));
+    let flags = command.try_get_matches_from(line).and_then(|matches| {
+        let mut flags = Flags::from_arg_matches(&matches)?;
+        if let (Command::Run(flags), Some(matches)) = (&mut flags.command, matches.subcommand_matches("run")) {
+            flags.notice_local_flags(&run, matches);
+        }
+        Ok(flags)
+    });
     let ended = match flags {
         Ok(flags) => perform(flags.command, run),
         Err(error) if runs => split::explain(error).exit(),
@@ -54,6 +61,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What `run` was asked to do.
+enum Wanted {
+    /// On this machine.
+    Here(Box<RunConfig>),
+    /// On a server.
+    Remote(Box<RemoteRunConfig>),
 }
 
 /// Does what was asked. `run` is clap's description of that command, for its help.
@@ -75,7 +90,10 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
     let environment = Environment::read();
     // Before Ctrl-C means anything else than the end: a batch may come from a keyboard.
     let config = match &command {
-        Command::Run(flags) if !flags.help => Some(RunConfig::new(flags, &environment)?),
+        Command::Run(flags) if !flags.help => Some(match RemoteRunConfig::new(flags, &environment)? {
+            Some(config) => Wanted::Remote(Box::new(config)),
+            None => Wanted::Here(Box::new(RunConfig::new(flags, &environment)?)),
+        }),
         _ => None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -87,9 +105,12 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
         let interrupt = Interrupt::listen();
         match command {
             Command::Run(flags) => match config {
-                Some(config) => command::run::run(config, &environment, &interrupt).await,
-                None => command::program_help::print(run, flags.program.as_deref(), &environment).await,
+                Some(Wanted::Here(config)) => command::run::run(*config, &environment, &interrupt).await,
+                Some(Wanted::Remote(config)) => command::remote::run(*config, &interrupt).await,
+                None => command::program_help::print(run, &flags, &environment, &interrupt).await,
             },
+            Command::Client(command) => command::remote::perform(command, &environment, &interrupt).await,
+            Command::Tenant(command) => command::tenant::tenant(command, &environment).await,
             Command::Inspect(flags) => command::inspect::inspect(&flags, &environment).await,
             Command::Model(command) => {
                 tokio::task::block_in_place(|| command::model::model(&command, &environment, &interrupt))

@@ -33,6 +33,14 @@ pub(crate) fn parse_memory_limit(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Parses a size that may be anything; see [`parse_bytes`].
+///
+/// # Errors
+/// What is wrong, for clap to put after the flag's name.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map(|bytes| bytes as u64)
+}
+
 /// Parses a time: a number with `ms`, `s`, `m` or `h`; a bare number is seconds.
 ///
 /// # Errors
@@ -89,6 +97,21 @@ pub(crate) fn display_bytes(bytes: u64) -> String {
     }
 }
 
+/// A day for people and machines: `2026-11-25`, in UTC, of milliseconds since the Unix epoch.
+///
+/// By Howard Hinnant's `civil_from_days`, for days from the epoch on.
+pub(crate) fn display_day(milliseconds: u64) -> String {
+    let days = milliseconds / 86_400_000 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Counted from March.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + carry)
+}
+
 /// A time for people: `12 ms`, `3.41 s`, `2 min 5 s`.
 pub(crate) fn display_duration(time: Duration) -> String {
     match time.as_secs() {
@@ -141,6 +164,16 @@ mod tests {
         assert_eq!(parse_time_limit("8761h"), range());
         assert_eq!(parse_memory_limit("64KiB"), Ok(64 << 10));
         assert!(parse_memory_limit("0").is_err() && parse_memory_limit("1").is_err());
+    }
+
+    #[test]
+    fn days() {
+        let check = |seconds: u64, expect| assert_eq!(display_day(seconds * 1000), expect);
+        check(0, "1970-01-01");
+        check(951_782_399, "2000-02-28");
+        check(951_782_400, "2000-02-29");
+        check(1_795_651_199, "2026-11-25");
+        check(4_107_542_400, "2100-03-01");
     }
 
     #[test]

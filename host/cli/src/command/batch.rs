@@ -3,27 +3,33 @@
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},
+    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use sglhost_core::{Error, RunRecord};
-use sglhost_runtime::Run;
+use sglhost_runtime::{Description, Run};
 use tokio::task::JoinSet;
 
-use super::run::{Ready, next_event, print_stats, request};
+use super::{
+    run::{Ready, request},
+    show::{next_event, print_stats},
+};
 use crate::{
     arguments::parse_object,
     config::RunConfig,
     failure::Failure,
     interrupt::Interrupt,
-    render::{Stats, Timeline},
+    render::{Stats, Timeline, note},
 };
 
 /// One line of the batch: where it stands in the file, and its run's arguments or what is wrong with them.
-struct Line {
-    number: usize,
-    arguments: Result<serde_json::Map<String, Value>, Error>,
+pub(crate) struct Line {
+    /// From 1.
+    pub(crate) number: usize,
+    /// Of its run.
+    pub(crate) arguments: Result<serde_json::Map<String, Value>, Error>,
 }
 
 /// Runs all lines of `text` and prints a JSON line for each.
@@ -37,7 +43,7 @@ pub(crate) async fn run(
     concurrency: usize,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let lines = lines(ready, text);
+    let lines = lines(ready.program.description(), text);
     let total = lines.len();
     let clock = &ready.house.clock;
     let start = clock.monotonic();
@@ -66,25 +72,20 @@ pub(crate) async fn run(
         batch.timeline.merge(timeline);
         batch.finished(index, number, record)?;
     }
-    batch.bar.finish_and_clear();
     if config.stats {
         let wall = clock.monotonic().saturating_sub(start);
-        let (usage, timeline) = (batch.usage, batch.timeline);
-        print_stats(&Stats { runs: Some(total), usage, timeline, wall, startup: ready.startup });
+        batch.print_stats(wall, ready.startup);
     }
     if interrupt.is_requested() {
         return Err(Failure::Interrupted);
     }
-    if batch.failed > 0 { Err(Failure::Batch { failed: batch.failed, total }) } else { Ok(()) }
+    batch.outcome()
 }
 
-async fn follow(
-    mut run: Run,
-    interrupt: &Interrupt,
-    elapsed: impl Fn() -> std::time::Duration,
-) -> (RunRecord, Timeline) {
+async fn follow(mut run: Run, interrupt: &Interrupt, elapsed: impl Fn() -> Duration) -> (RunRecord, Timeline) {
     let (mut record, mut timeline, mut cancelled) = (RunRecord::default(), Timeline::default(), false);
-    while let Some(event) = next_event(&mut run, &mut cancelled, interrupt).await {
+    // A run of this machine is followed to its end.
+    while let Ok(Some(event)) = next_event(&mut run, &mut cancelled, interrupt).await {
         timeline.take(&event, elapsed());
         record.take(&event);
     }
@@ -92,8 +93,7 @@ async fn follow(
 }
 
 /// The lines that are not blank, parsed and checked; a bad one's error names its number in the file.
-fn lines(ready: &Ready, text: &str) -> Vec<Line> {
-    let description = ready.program.description();
+pub(crate) fn lines(description: &Description, text: &str) -> Vec<Line> {
     let check = |line: &str| {
         let arguments = parse_object("arguments", line).map_err(|error| Error::invalid(error.to_string()))?;
         let checked = Value::Object(arguments);
@@ -115,8 +115,9 @@ fn lines(ready: &Ready, text: &str) -> Vec<Line> {
 }
 
 /// What has ended, and what of it is printed.
-struct Batch {
+pub(crate) struct Batch {
     bar: ProgressBar,
+    total: usize,
     /// Ended, while one before is still running.
     held: BTreeMap<usize, String>,
     printed: usize,
@@ -126,14 +127,16 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(total: usize) -> Self {
+    /// None of so many.
+    pub(crate) fn new(total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{bar:28.cyan/dim} {pos}/{len} runs  {elapsed} {eta:>8} left");
         // A template that does not parse is this file's mistake and costs the user only the bar's looks.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));
-        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar.enable_steady_tick(Duration::from_millis(200));
         Self {
             bar,
+            total,
             held: BTreeMap::new(),
             printed: 0,
             failed: 0,
@@ -142,8 +145,24 @@ impl Batch {
         }
     }
 
+    /// Prints the figures of all.
+    pub(crate) fn print_stats(&self, wall: Duration, startup: Option<Duration>) {
+        let (usage, timeline) = (self.usage, self.timeline);
+        self.bar.finish_and_clear();
+        print_stats(&Stats { runs: Some(self.total), usage, timeline, wall, startup });
+    }
+
+    /// How it ended, all in all.
+    ///
+    /// # Errors
+    /// A line failed.
+    pub(crate) fn outcome(&self) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        if self.failed > 0 { Err(Failure::Batch { failed: self.failed, total: self.total }) } else { Ok(()) }
+    }
+
     /// Takes the outcome of a line and prints all that is next in order.
-    fn finished(&mut self, index: usize, number: usize, record: RunRecord) -> Result<(), Failure> {
+    pub(crate) fn finished(&mut self, index: usize, number: usize, record: RunRecord) -> Result<(), Failure> {
         self.bar.inc(1);
         self.usage.add(record.usage());
         if let Some(error) = record.error() {
@@ -151,7 +170,7 @@ impl Batch {
             // Where the results go into a file, the terminal is where the user looks.
             if !std::io::stdout().is_terminal() {
                 let message = error.message.strip_prefix(&format!("line {number}: ")).unwrap_or(&error.message);
-                self.bar.suspend(|| eprintln!("line {number}: {message}"));
+                self.bar.suspend(|| note(&format!("line {number}: {message}")));
             }
         }
         self.held.insert(index, record.to_json());

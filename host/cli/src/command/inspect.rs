@@ -1,7 +1,5 @@
 //! `sglhost inspect`: what a program is, without running it.
 
-use std::io::Write;
-
 use serde_json::json;
 use sglhost_core::limits::RunLimits;
 use sglhost_runtime::Program;
@@ -12,6 +10,7 @@ use crate::{
     environment::Environment,
     failure::Failure,
     flags::InspectFlags,
+    render::print,
     units::display_bytes,
 };
 
@@ -23,7 +22,7 @@ pub(crate) async fn inspect(flags: &InspectFlags, environment: &Environment) -> 
     let house = House::new(&environment.cache, 1, RunLimits::default())?;
     let program = house.load(&flags.program).await?;
     let text = if flags.json { as_json(&program) } else { as_text(&program) };
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Failure::from_output)
+    print(&text)
 }
 
 fn as_json(program: &Program) -> String {

@@ -4,4 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod inspect;
 pub(crate) mod model;
 pub(crate) mod program_help;
+pub(crate) mod remote;
 pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod tenant;

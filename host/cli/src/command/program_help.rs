@@ -1,34 +1,54 @@
 //! `sglhost run PROGRAM --help`: the host's options, and under them the program's own arguments.
 
-use std::path::Path;
-
 use clap::{Arg, ArgAction, Command};
 use sglhost_core::limits::RunLimits;
+use sglhost_runtime::Description;
 
-use super::inspect::summary;
+use super::{
+    inspect::summary,
+    remote::{described, reference},
+};
 use crate::{
     arguments::{Kind, Parameters},
+    config::client,
     engine::House,
     environment::Environment,
     failure::Failure,
+    flags::RunFlags,
+    interrupt::Interrupt,
+    render::harmless,
 };
 
 /// Prints the help of `run`; with a program, its arguments too.
 ///
 /// # Errors
-/// The file is no program.
-pub(crate) async fn print(run: Command, program: Option<&Path>, environment: &Environment) -> Result<(), Failure> {
-    let command = match program {
-        None => run,
-        Some(path) => {
+/// The file is no program, or the server has none of that name.
+pub(crate) async fn print(
+    run: Command,
+    flags: &RunFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let remote = flags.remote.server.as_ref().or(environment.server.as_ref());
+    let command = match (&flags.program, remote) {
+        (None, _) => run,
+        (Some(path), None) => {
             let house = House::new(&environment.cache, 1, RunLimits::default())?;
-            let program = house.load(path).await?;
-            let description = program.description();
-            let parameters = Parameters::from_schema(&description.name, &description.arguments);
-            with_parameters(run, &description.name, &description.description, &parameters)
+            with_description(run, house.load(path).await?.description())
+        }
+        (Some(name), Some(_)) => {
+            let client = client(flags.remote.server.as_deref(), flags.remote.key_file.as_deref(), environment)?;
+            let (description, _) = described(&client, reference(name)?, interrupt).await?;
+            with_description(run, &description)
         }
     };
     command.color(clap::ColorChoice::Auto).clone().print_help().map_err(Failure::from_output)
+}
+
+/// What is shown on a terminal does nothing to it, though a program says it.
+fn with_description(run: Command, description: &Description) -> Command {
+    let parameters = Parameters::from_schema(&description.name, &description.arguments);
+    with_parameters(run, &harmless(&description.name), &harmless(&description.description), &parameters)
 }
 
 /// Adds a program's arguments to the command, for its help alone.
@@ -38,14 +58,14 @@ fn with_parameters(mut run: Command, name: &str, about: &str, parameters: &Param
     let mut hidden = Vec::new();
     for parameter in parameters.iter() {
         let flag = parameter.flag().to_string();
-        let long = flag.trim_start_matches("--").to_owned();
+        let long = harmless(flag.trim_start_matches("--")).into_owned();
         if run.get_arguments().any(|argument| argument.get_long() == Some(long.as_str())) {
             hidden.push(flag);
             continue;
         }
         let argument = Arg::new(format!("program argument {}", parameter.name))
             .long(long)
-            .help(summary(parameter))
+            .help(harmless(&summary(parameter)).into_owned())
             .help_heading(heading.clone());
         run = run.arg(match parameter.kind {
             Kind::Boolean => argument.action(ArgAction::SetTrue),

@@ -1,17 +1,17 @@
-//! `sglhost run`: one run, its events shown as they come.
+//! `sglhost run`: one run on this machine, its events shown as they come.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sglhost_core::{ErrorCode, Event, RunRecord, TenantId};
-use sglhost_runtime::{Program, Run, RunRequest};
+use sglhost_core::{Event, TenantId};
+use sglhost_runtime::{Description, Program, Run, RunRequest};
 
 use crate::{
     arguments::Parameters,
-    command::batch,
+    command::{
+        batch,
+        show::{Follow, OnInterrupt, Show},
+    },
     config::{Mode, OutputMode, RunConfig},
     engine::{House, OpeningModel},
     environment::Environment,
@@ -20,7 +20,6 @@ use crate::{
     flags::LogLevel,
     interrupt::Interrupt,
     model::ModelStore,
-    render::{Stats, Terminal, Timeline},
 };
 
 /// Runs a program once, or once per line of a batch.
@@ -79,7 +78,7 @@ async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Inte
     let house = House::new(&environment.cache, concurrency, config.limits.clone())?;
     let program = house.load(&config.program).await?;
     let arguments = match &config.mode {
-        Mode::One { object, words, .. } => arguments(&program, object, words)?,
+        Mode::One { object, words, .. } => arguments(program.description(), object, words)?,
         Mode::Batch { .. } => Map::new(),
     };
     let late = early.is_none();
@@ -90,8 +89,11 @@ async fn prepare(config: &RunConfig, environment: &Environment, interrupt: &Inte
 }
 
 /// The program's arguments from the command line, checked against its description.
-fn arguments(program: &Program, object: &Map<String, Value>, words: &[String]) -> Result<Map<String, Value>, Failure> {
-    let description = program.description();
+pub(crate) fn arguments(
+    description: &Description,
+    object: &Map<String, Value>,
+    words: &[String],
+) -> Result<Map<String, Value>, Failure> {
     let parameters = Parameters::from_schema(&description.name, &description.arguments);
     let arguments = parameters.parse_words(words, object.clone())?;
     let checked = Value::Object(arguments.clone());
@@ -111,63 +113,24 @@ pub(crate) fn request(config: &RunConfig, arguments: &Map<String, Value>) -> Run
     }
 }
 
-/// The events of a run until its last; the first interrupt asks it to end.
-pub(crate) async fn next_event(run: &mut Run, cancelled: &mut bool, interrupt: &Interrupt) -> Option<Event> {
-    loop {
-        tokio::select! {
-            biased;
-            () = interrupt.requested(), if !*cancelled => {
-                *cancelled = true;
-                run.cancel();
-            }
-            event = run.events.recv() => return event.map(explain::event),
-        }
+impl Follow for Run {
+    async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        Ok(self.events.recv().await.map(explain::event))
+    }
+
+    fn cancel(&mut self) {
+        Run::cancel(self);
     }
 }
 
 async fn one(config: &RunConfig, ready: &Ready, output: OutputMode, interrupt: &Interrupt) -> Result<(), Failure> {
-    let clock = &ready.house.clock;
-    let start = clock.monotonic();
     let mut run = ready.house.runtime.start(&ready.program, request(config, &ready.arguments));
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let mut out = stdout.lock();
-    let color = output == OutputMode::Text { color: true };
-    let shared_screen = stdout.is_terminal() && stderr.is_terminal();
-    let mut terminal = Terminal::new(&mut out, stderr.lock(), color, shared_screen);
-    let (mut record, mut timeline) = (RunRecord::default(), Timeline::default());
-    let mut cancelled = false;
-    while let Some(event) = next_event(&mut run, &mut cancelled, interrupt).await {
-        timeline.take(&event, clock.monotonic().saturating_sub(start));
-        record.take(&event);
-        match output {
-            OutputMode::Text { .. } => terminal.take(&event),
-            OutputMode::Events => terminal.line(&to_line(&event)),
-            OutputMode::Json => Ok(()),
-        }
-        .map_err(Failure::from_output)?;
-    }
-    if output == OutputMode::Json && !cancelled {
-        terminal.line(&record.to_json_pretty()).map_err(Failure::from_output)?;
-    }
-    drop(terminal);
-    if config.stats {
-        let wall = clock.monotonic().saturating_sub(start);
-        print_stats(&Stats { runs: None, usage: record.usage(), timeline, wall, startup: ready.startup });
-    }
-    match record.error() {
-        None => Ok(()),
-        Some(error) if cancelled && error.code == ErrorCode::Cancelled => Err(Failure::Interrupted),
-        Some(error) => Err(Failure::Run(error.clone())),
-    }
-}
-
-/// Prints figures to standard error, apart from the text above.
-pub(crate) fn print_stats(stats: &Stats) {
-    // Who closed standard error does not want them.
-    let _ = writeln!(std::io::stderr(), "\n{stats}");
-}
-
-fn to_line(event: &Event) -> String {
-    // Strings, numbers and maps with string keys: there is nothing that JSON cannot hold.
-    serde_json::to_string(event).unwrap_or_default()
+    let show = Show {
+        output,
+        stats: config.stats,
+        startup: ready.startup,
+        on_interrupt: OnInterrupt::Cancel,
+        clock: &*ready.house.clock,
+    };
+    show.show(&mut run, interrupt).await
 }

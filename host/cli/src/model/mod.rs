@@ -15,6 +15,7 @@ mod store;
 pub(crate) use catalogue::{CATALOGUE, CatalogueModel, DEFAULT_MODEL};
 pub(crate) use digest::sha256_of_file;
 pub(crate) use hub::Hub;
+pub(crate) use progress::Progress;
 pub(crate) use reference::{ModelReference, RepositoryName};
 pub(crate) use store::ModelStore;
 

@@ -42,6 +42,11 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
+    /// Something else goes on now.
+    pub(crate) fn say(&self, label: &str) {
+        self.bar.set_message(label.to_owned());
+    }
+
     /// So many bytes in all, never above the total.
     pub(crate) fn set(&self, bytes: u64) {
         self.bar.set_position(bytes.min(self.bar.length().unwrap_or(bytes)));

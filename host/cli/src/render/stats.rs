@@ -49,11 +49,13 @@ impl Stats {
     /// Output tokens per second: from the first piece of text to the last where there is one run, over all the time
     /// where there are several.
     fn tokens_per_second(&self) -> Option<f64> {
-        let Timeline { first_delta: Some(first), last_delta: Some(last) } = self.timeline else { return None };
-        let (tokens, time) = match self.runs {
+        let (tokens, time) = match (self.runs, self.timeline) {
             // The first piece of text ends the wait for it; what came with it took no time of this interval.
-            None => (self.usage.completion_tokens.saturating_sub(1), last.saturating_sub(first)),
-            Some(_) => (self.usage.completion_tokens, self.wall),
+            (None, Timeline { first_delta: Some(first), last_delta: Some(last) }) => {
+                (self.usage.completion_tokens.saturating_sub(1), last.saturating_sub(first))
+            }
+            (None, _) => return None,
+            (Some(_), _) => (self.usage.completion_tokens, self.wall),
         };
         #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
         (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use sglhost_core::{Event, event::LogStream};
 
-use super::{Lanes, Piece, Tone};
+use super::{Lanes, Piece, Tone, harmless};
 
 /// Dim, for what the program wrote.
 const PROMPT: &str = "\x1b[2m";
@@ -14,15 +14,25 @@ const GENERATED: &str = "\x1b[1m";
 const LABEL: &str = "\x1b[36m";
 const RESET: &str = "\x1b[0m";
 
-/// Writes a run's text as it grows.
+/// Where text goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// With colours.
+    pub(crate) color: bool,
+    /// Standard output is a terminal.
+    pub(crate) output: bool,
+    /// Standard error is one: the same, then, so that a message must not land in the middle of a line of text.
+    pub(crate) error: bool,
+}
+
+/// Writes a run's text as it grows. What is written on a terminal does nothing to it: a program, and a model that read
+/// who knows what, have a say in the text.
 #[derive(Debug)]
 pub(crate) struct Terminal<O, E> {
     output: O,
     error: E,
     lanes: Lanes,
-    color: bool,
-    /// Whether both streams are the same screen, so that a message must not land in the middle of a line of text.
-    shared_screen: bool,
+    screen: Screen,
     at_line_start: bool,
     /// Something was written to standard output.
     written: bool,
@@ -30,8 +40,8 @@ pub(crate) struct Terminal<O, E> {
 
 impl<O: Write, E: Write> Terminal<O, E> {
     /// Writes text to `output` and messages to `error`.
-    pub(crate) fn new(output: O, error: E, color: bool, shared_screen: bool) -> Self {
-        Self { output, error, lanes: Lanes::default(), color, shared_screen, at_line_start: true, written: false }
+    pub(crate) fn new(output: O, error: E, screen: Screen) -> Self {
+        Self { output, error, lanes: Lanes::default(), screen, at_line_start: true, written: false }
     }
 
     /// Shows what an event adds.
@@ -60,7 +70,11 @@ impl<O: Write, E: Write> Terminal<O, E> {
     /// Writes a line of its own to standard output.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         self.end_line()?;
-        writeln!(self.output, "{text}")?;
+        if self.screen.output {
+            writeln!(self.output, "{}", harmless(text))?;
+        } else {
+            writeln!(self.output, "{text}")?;
+        }
         self.output.flush()
     }
 
@@ -90,15 +104,25 @@ impl<O: Write, E: Write> Terminal<O, E> {
     }
 
     fn styled(&mut self, style: &str, text: &str) -> io::Result<()> {
-        if self.color { write!(self.output, "{style}{text}{RESET}") } else { self.output.write_all(text.as_bytes()) }
+        let text = if self.screen.output { harmless(text) } else { text.into() };
+        if self.screen.color {
+            write!(self.output, "{style}{text}{RESET}")
+        } else {
+            self.output.write_all(text.as_bytes())
+        }
     }
 
     /// A line on standard error. Who closed that does not want it: nothing is reported.
     fn message(&mut self, text: &str) -> io::Result<()> {
-        if self.shared_screen {
+        if self.screen.output && self.screen.error {
             self.end_line()?;
         }
-        let _ = if self.color { writeln!(self.error, "{LABEL}{text}{RESET}") } else { writeln!(self.error, "{text}") };
+        let text = if self.screen.error { harmless(text) } else { text.into() };
+        let _ = if self.screen.color {
+            writeln!(self.error, "{LABEL}{text}{RESET}")
+        } else {
+            writeln!(self.error, "{text}")
+        };
         Ok(())
     }
 }
@@ -124,12 +148,20 @@ mod tests {
         ]
     }
 
+    const PIPES: Screen = Screen { color: false, output: false, error: false };
+    const TERMINAL: Screen = Screen { color: false, output: true, error: true };
+
     #[track_caller]
-    fn check(color: bool, shared_screen: bool, output: &str, error: &str) {
+    fn check(screen: Screen, output: &str, error: &str) {
+        check_events(&events(), screen, output, error);
+    }
+
+    #[track_caller]
+    fn check_events(events: &[Event], screen: Screen, output: &str, error: &str) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut terminal = Terminal::new(&mut out, &mut err, color, shared_screen);
-        for event in events() {
-            terminal.take(&event).unwrap();
+        let mut terminal = Terminal::new(&mut out, &mut err, screen);
+        for event in events {
+            terminal.take(event).unwrap();
         }
         assert_eq!(String::from_utf8(out).unwrap(), output);
         assert_eq!(String::from_utf8(err).unwrap(), error);
@@ -137,16 +169,36 @@ mod tests {
 
     #[test]
     fn text_is_plain_in_a_pipe() {
-        check(false, false, "<|user|>hihello\n", "noise\n");
+        check(PIPES, "<|user|>hihello\n", "noise\n");
     }
 
     #[test]
     fn messages_get_lines_of_their_own_on_one_screen() {
-        check(false, true, "<|user|>hihel\nlo\n", "noise\n");
+        check(TERMINAL, "<|user|>hihel\nlo\n", "noise\n");
     }
 
     #[test]
     fn colours_tell_prompt_from_output() {
-        check(true, false, "\x1b[2m<|user|>hi\x1b[0m\x1b[1mhel\x1b[0m\x1b[1mlo\x1b[0m\n", "\x1b[36mnoise\x1b[0m\n");
+        check(
+            Screen { color: true, ..PIPES },
+            "\x1b[2m<|user|>hi\x1b[0m\x1b[1mhel\x1b[0m\x1b[1mlo\x1b[0m\n",
+            "\x1b[36mnoise\x1b[0m\n",
+        );
+    }
+
+    #[test]
+    fn what_a_program_says_does_nothing_to_a_terminal() {
+        let (call, context) = (CallId(0), ContextId(0));
+        let events = [
+            Event::ContextOpened { context, parent: None },
+            Event::ContextText { context, text: "\x1b]0;title\x07".to_owned() },
+            Event::CallDelta { call, context, text: "\x1b[2Jbye\n".to_owned() },
+            Event::Emit { channel: "a\x1b[1m".to_owned(), data: "\u{9b}2J".to_owned() },
+            Event::RunFinished { result: Ok("\x1bc".to_owned()), usage: Usage::default(), cpu_time_us: 0 },
+        ];
+        let seen = "␛]0;title␇␛[2Jbye\n\n── result ──\n␛c\n";
+        check_events(&events, TERMINAL, seen, "a␛[1m: \u{fffd}2J\n");
+        let told = "\x1b]0;title\x07\x1b[2Jbye\n\n── result ──\n\x1bc\n";
+        check_events(&events, PIPES, told, "a\x1b[1m: \u{9b}2J\n");
     }
 }

@@ -1,0 +1,116 @@
+//! `sglhost run --server` and `sglhost logs`: a run on a server, shown as one here is.
+
+use serde_json::{Map, Value};
+use sglhost_core::{Event, RunId};
+use sglhost_engine::SystemClock;
+
+use super::{ask, batch, described};
+use crate::{
+    client::{Client, RemoteRun, run_record},
+    command::{
+        run::arguments,
+        show::{Follow, OnInterrupt, Show},
+    },
+    config::{Mode, OutputMode, RemoteRunConfig},
+    environment::Environment,
+    explain,
+    failure::Failure,
+    flags::LogsFlags,
+    interrupt::Interrupt,
+    render::{note, print},
+};
+
+/// Runs a program once, or once per line of a batch.
+///
+/// # Errors
+/// Whatever keeps the program from a good end.
+pub(crate) async fn run(config: RemoteRunConfig, interrupt: &Interrupt) -> Result<(), Failure> {
+    let client = &config.client;
+    let (description, program) = described(client, config.program.clone(), interrupt).await?;
+    let (output, object, words) = match &config.mode {
+        Mode::Batch { text, concurrency } => {
+            return batch::run(&config, &description, program, text, *concurrency, interrupt).await;
+        }
+        Mode::One { output, object, words } => (*output, object, words),
+    };
+    let arguments = arguments(&description, object, words)?;
+    let run = request(&config.request, &arguments);
+    if config.detach {
+        let started = ask(client, interrupt, move |client| client.start_detached(&program, run)).await?;
+        print(&format!("{}\n", started.id))?;
+        note(&format!("`sglhost logs {0}` shows it, `sglhost cancel {0}` ends it", started.id));
+        return Ok(());
+    }
+    let clock = SystemClock::default();
+    let on_interrupt = OnInterrupt::Cancel;
+    let show = Show { output, stats: config.stats, startup: None, on_interrupt, clock: &clock };
+    show.show(&mut RemoteRun::start(client, program, run), interrupt).await
+}
+
+/// A run in a request's words.
+pub(super) fn request(common: &Map<String, Value>, arguments: &Map<String, Value>) -> Value {
+    let mut request = common.clone();
+    request.insert("arguments".to_owned(), Value::Object(arguments.clone()));
+    Value::Object(request)
+}
+
+/// Shows a run that is or was, from its first event on.
+///
+/// # Errors
+/// There is none, or it ended with an error.
+pub(super) async fn logs(
+    client: &Client,
+    flags: &LogsFlags,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let output = OutputMode::new(&flags.output, environment);
+    let clock = SystemClock::default();
+    let on_interrupt = OnInterrupt::Leave;
+    let show = Show { output, stats: flags.output.stats, startup: None, on_interrupt, clock: &clock };
+    match show.show(&mut RemoteRun::follow(client, flags.run), interrupt).await {
+        Err(Failure::Client(error)) if error.is_gone() && output != OutputMode::Events => {
+            if matches!(output, OutputMode::Text { .. }) {
+                note(&format!("note: {error}; this is what came of it"));
+            }
+            record(client, flags.run, interrupt).await
+        }
+        shown => shown,
+    }
+}
+
+/// Prints what a run left, where its events are forgotten.
+async fn record(client: &Client, run: RunId, interrupt: &Interrupt) -> Result<(), Failure> {
+    let run = ask(client, interrupt, move |client| client.get::<Value>(&format!("/v1/runs/{run}"))).await?;
+    let record = run_record(run);
+    print(&format!("{}\n", record.to_json_pretty()))?;
+    match record.error() {
+        None => Ok(()),
+        Some(error) => Err(Failure::Run(error.clone())),
+    }
+}
+
+impl Follow for RemoteRun {
+    async fn next(&mut self) -> Result<Option<Event>, Failure> {
+        Ok(RemoteRun::next(self).await?.map(explain::remote_event))
+    }
+
+    fn cancel(&mut self) {
+        RemoteRun::cancel(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_has_what_was_given() {
+        let common = json!({"seed": 7});
+        let arguments = json!({"question": "why?"});
+        let (Value::Object(common), Value::Object(arguments)) = (common, arguments) else { return };
+        assert_eq!(request(&common, &arguments), json!({"seed": 7, "arguments": {"question": "why?"}}));
+    }
+}
