@@ -93,3 +93,34 @@ impl Drop for Place {
         self.admission.metrics.live(self.admission.live());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use sglhost_core::{Quotas, TenantId};
+
+    use super::*;
+    use crate::tests::TestClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_given_back_and_then_refused() {
+        let admission = Admission::new(3, Arc::new(TestClock::default()), Metrics::new(None));
+        let quotas = Quotas { concurrent_runs_max: 2, ..Quotas::default() };
+        let tenant = |name: &str| Tenant::new(TenantId(name.into()), quotas.clone(), Duration::ZERO);
+        let (acme, zoo) = (tenant("acme"), tenant("zoo"));
+        let status = |tenant| admission.admit(tenant).map_err(|error| (error.status.as_u16(), error.retry_after));
+        let wait = Some(Duration::from_secs(1));
+        let mine = [status(&acme).unwrap(), status(&acme).unwrap()];
+        assert_eq!(status(&acme).err(), Some((429, wait)));
+        let theirs = status(&zoo).unwrap();
+        assert_eq!((status(&zoo).err(), zoo.live_count()), (Some((503, wait)), 1));
+        drop(mine);
+        assert_eq!((acme.live_count(), admission.live()), (0, 1));
+        admission.close();
+        assert_eq!((status(&zoo).err(), admission.is_closed()), (Some((503, wait)), true));
+        assert!(!admission.vacant(Duration::from_secs(5)).await);
+        drop(theirs);
+        assert!(admission.vacant(Duration::ZERO).await);
+    }
+}

@@ -133,6 +133,12 @@ impl From<StoreError> for ApiError {
             StoreError::Quota(message) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::LimitExceeded.as_str(), message).after(RETRY_QUOTA)
             }
+            // By chance; another is drawn the next time.
+            StoreError::Taken { .. } => Self::unavailable("an id was drawn that is in use; try again"),
+            StoreError::Damaged { .. } => {
+                tracing::error!("{error}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unavailable.as_str(), error.to_string())
+            }
             _ => {
                 tracing::error!("{error}");
                 Self::unavailable("the server cannot reach what it keeps now; its log says why")

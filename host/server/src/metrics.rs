@@ -243,3 +243,25 @@ impl EncodeMetric for Micros {
         Self::TYPE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_makes_no_labels() {
+        let metrics = Metrics::new(Some(&EngineMetrics::default()));
+        for method in ["GET", "MINE", "YOURS"] {
+            metrics.answered("/v1/runs/{id}", method, 200, Duration::from_millis(3));
+        }
+        metrics.loaded(true, Duration::from_secs(1));
+        let text = metrics.encode();
+        let count = |line: &str| text.lines().filter(|other| *other == line).count();
+        let requests = "sglhost_http_requests_total{route=\"/v1/runs/{id}\",method=";
+        assert_eq!(count(&format!("{requests}\"GET\",status=\"200\"}} 1")), 1, "{text}");
+        assert_eq!(count(&format!("{requests}\"other\",status=\"200\"}} 2")), 1, "{text}");
+        assert_eq!(count("sglhost_program_loads_total{outcome=\"succeeded\"} 1"), 1, "{text}");
+        assert_eq!(count("sglhost_engine_steps_total 0"), 1, "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

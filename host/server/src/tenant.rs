@@ -225,3 +225,100 @@ impl fmt::Debug for Tenants {
         f.debug_struct("Tenants").field("keyed", &self.is_keyed()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use sglhost_store::NewKey;
+
+    use super::*;
+    use crate::key::ApiKey;
+    use crate::tests::{MemoryStore, TestClock};
+
+    async fn house() -> (Arc<MemoryStore>, Arc<TestClock>, Arc<Tenants>) {
+        let (store, clock) = (Arc::new(MemoryStore::default()), Arc::new(TestClock::default()));
+        let tenants = Tenants::open(Arc::clone(&store) as _, Arc::clone(&clock) as _).await.unwrap();
+        (store, clock, tenants)
+    }
+
+    fn id(name: &str) -> TenantId {
+        TenantId(name.into())
+    }
+
+    /// A new tenant's key.
+    async fn tenant(store: &MemoryStore, name: &str, quotas: &Quotas) -> (String, String) {
+        store.put_tenant(&id(name), quotas, 0).await.unwrap();
+        let (key, record) = ApiKey::generate("", 0).unwrap();
+        let key_id = record.id.clone();
+        store.add_key(NewKey { tenant: id(name), key: record }).await.unwrap();
+        (key.text().to_owned(), key_id)
+    }
+
+    #[tokio::test]
+    async fn the_first_tenant_ends_local_mode_for_good() {
+        let (store, _, tenants) = house().await;
+        assert_eq!(tenants.local().map(|tenant| tenant.quotas()), Some(Quotas::unlimited()));
+        let local = tenants.local().unwrap();
+        let (key, _) = tenant(&store, "acme", &Quotas::default()).await;
+        assert!(tenants.by_key(&key).is_none());
+        tenants.refresh().await.unwrap();
+        assert!(tenants.is_keyed() && tenants.local().is_none() && !local.gone.is_cancelled());
+        assert_eq!(tenants.by_key(&key).unwrap().id, id("acme"));
+        store.remove_tenant(&id("acme")).await.unwrap();
+        tenants.refresh().await.unwrap();
+        assert!(tenants.is_keyed() && tenants.local().is_none() && tenants.by_key(&key).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_stays_keeps_its_count_and_what_it_spent() {
+        let (store, clock, tenants) = house().await;
+        let (key, _) = tenant(&store, "acme", &Quotas::default()).await;
+        tenants.refresh().await.unwrap();
+        let before = tenants.by_key(&key).unwrap();
+        before.enter(Duration::ZERO).unwrap();
+        before.charge_tokens(1_000_600, Duration::ZERO);
+        clock.advance(Duration::from_millis(1));
+        let quotas = Quotas { tokens_per_minute: 60, concurrent_runs_max: 1, ..Quotas::default() };
+        store.put_tenant(&id("acme"), &quotas, 0).await.unwrap();
+        tenants.refresh().await.unwrap();
+        let after = tenants.by_key(&key).unwrap();
+        assert!(Arc::ptr_eq(&before, &after));
+        assert_eq!((after.quotas(), after.live_count()), (quotas, 1));
+        let now = clock.monotonic();
+        assert!(after.enter(now).unwrap_err().message.contains("concurrent_runs_max"));
+        after.leave();
+        let error = after.enter(now).unwrap_err();
+        assert!(error.message.contains("tokens_per_minute"), "{error}");
+        // 600 owed, less a millisecond of a million a minute, at one a second.
+        assert_eq!(error.retry_after.map(|wait| wait.as_secs()), Some(583));
+        assert_eq!(after.live_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_revoked_and_tenants_that_are_removed_vanish() {
+        let (store, _, tenants) = house().await;
+        let (key, key_id) = tenant(&store, "acme", &Quotas::default()).await;
+        let (other, _) = tenant(&store, "zoo", &Quotas::default()).await;
+        tenants.refresh().await.unwrap();
+        let (acme, zoo) = (tenants.by_key(&key).unwrap(), tenants.by_key(&other).unwrap());
+        store.remove_key(&id("acme"), &key_id).await.unwrap();
+        store.remove_tenant(&id("zoo")).await.unwrap();
+        tenants.refresh().await.unwrap();
+        assert!(tenants.by_key(&key).is_none() && tenants.by_key(&other).is_none());
+        assert!(!acme.gone.is_cancelled() && zoo.gone.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_changes_nothing() {
+        let (store, _, tenants) = house().await;
+        let (key, _) = tenant(&store, "acme", &Quotas::default()).await;
+        tenants.refresh().await.unwrap();
+        store.remove_tenant(&id("acme")).await.unwrap();
+        store.fail(1);
+        tenants.refresh().await.unwrap_err();
+        assert!(tenants.by_key(&key).is_some());
+        tenants.refresh().await.unwrap();
+        assert!(tenants.by_key(&key).is_none());
+    }
+}

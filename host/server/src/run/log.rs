@@ -153,13 +153,16 @@ impl EventLog {
 
     fn try_push(&self, entry: &Entry) -> bool {
         let mut state = self.state();
-        let room = state.make_room(entry.bytes(), self.bytes_max);
-        if room && !state.ended {
-            state.add(entry.clone());
-            drop(state);
-            self.changed.send_replace(());
+        if state.ended {
+            return true;
         }
-        room
+        if !state.make_room(entry.bytes(), self.bytes_max) {
+            return false;
+        }
+        state.add(entry.clone());
+        drop(state);
+        self.changed.send_replace(());
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -11,6 +11,8 @@ mod follower;
 mod live;
 mod log;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -216,7 +218,8 @@ impl Runs {
                 let same = live.idempotency.as_ref().is_some_and(|(_, sha256)| *sha256 == request_sha256);
                 return before(*run, same);
             }
-            Err(error @ (StoreError::NotFound { .. } | StoreError::Quota(_))) => {
+            // It says for certain that nothing was taken down. (A run of that id may be there, but is not this one.)
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Quota(_) | StoreError::Taken { .. })) => {
                 self.driver.never_began(&live);
                 return Err(error.into());
             }
