@@ -17,6 +17,7 @@ use std::{
 
 use sglhost_core::{Clock, Error, ErrorCode, limits::EngineLimits};
 use sglhost_model::{Batch, ModelError, ModelRunner, RowRequest, RowResult};
+use tokio::sync::watch;
 
 #[cfg(test)]
 use crate::tests::Fault;
@@ -62,7 +63,7 @@ pub(crate) struct EngineLoop {
     /// The last step found nothing it could compute.
     stalled: bool,
     /// Why nothing will be computed again in this process: what every call is answered.
-    lost: Option<Error>,
+    lost: watch::Sender<Option<Error>>,
 }
 
 /// What a step asked of the sampler: for each row the sequence, and which of its tokens it follows.
@@ -95,8 +96,13 @@ impl EngineLoop {
             observer: Observer::new(metrics),
             model_time: Duration::ZERO,
             stalled: false,
-            lost: None,
+            lost: watch::Sender::new(None),
         }
+    }
+
+    /// Tells when nothing will be computed again.
+    pub(crate) fn lost(&self) -> watch::Receiver<Option<Error>> {
+        self.lost.subscribe()
     }
 
     /// Serves until every handle is gone.
@@ -122,13 +128,15 @@ impl EngineLoop {
         let reason = match catch_unwind(AssertUnwindSafe(|| act(self))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) if error.is_final() => {
-                self.lost = Some(Error::unavailable(format!("{error}; the process must be started again")));
+                let lost = Error::unavailable(format!("{error}; the process must be started again"));
+                self.lost.send_replace(Some(lost));
                 error.to_string()
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "an internal error, which is on the host's standard error".to_owned(),
         };
-        let answer = if let Some(lost) = self.lost.clone() {
+        let lost = self.lost.borrow().clone();
+        let answer = if let Some(lost) = lost {
             tracing::error!("The engine stops after {reason}");
             lost
         } else {
@@ -192,7 +200,7 @@ impl EngineLoop {
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
         self.observer.metrics.prompt_tokens.inc_by(state.prompt_tokens());
         for mut sequence in sequences {
-            if let Some(error) = &self.lost {
+            if let Some(error) = &*self.lost.borrow() {
                 state.end(CallEvent::Failed(error.clone()), now);
                 self.observer.metrics.failed_calls.inc();
                 break;

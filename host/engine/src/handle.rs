@@ -2,11 +2,13 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
+    task::Poll,
     thread::JoinHandle,
 };
 
@@ -17,6 +19,7 @@ use sglhost_core::{
 };
 use sglhost_model::{ModelInfo, ModelRunner};
 use sglhost_text::{Roles, Tokenizer};
+use tokio::sync::watch;
 
 use crate::{
     Call, Engine, EngineMetrics, Model, Request, Work,
@@ -70,6 +73,8 @@ struct OneEngine {
     end_tokens: Vec<TokenId>,
     name: Arc<str>,
     metrics: Arc<EngineMetrics>,
+    /// Why it computes nothing any more, if so.
+    lost: watch::Receiver<Option<Error>>,
     inbox: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -95,6 +100,7 @@ impl EngineHandle {
             let (sender, inbox) = sync_channel(handle.limits.queued_max);
             let metrics = Arc::new(EngineMetrics::default());
             let engine = EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox, metrics.clone());
+            let lost = engine.lost();
             let thread = std::thread::Builder::new().name(format!("engine {}", info.name)).spawn(|| engine.run())?;
             handle.models.push(Arc::new(Model {
                 name: info.name.clone(),
@@ -107,6 +113,7 @@ impl EngineHandle {
                 info,
                 end_tokens,
                 metrics,
+                lost,
                 inbox: Some(sender),
                 thread: Some(thread),
             });
@@ -166,6 +173,29 @@ impl EngineHandle {
     /// What the engine of each model counts, in the order of [`Engine::models`].
     pub fn metrics(&self) -> impl Iterator<Item = &Arc<EngineMetrics>> {
         self.engines.iter().map(|engine| &engine.metrics)
+    }
+
+    /// Waits until an engine has lost its device for good, and tells why: all it is asked from then on is answered so,
+    /// until the process is started again.
+    pub async fn lost(&self) -> Error {
+        let mut losses: Vec<_> = self.engines.iter().map(|engine| Box::pin(lost(engine.lost.clone()))).collect();
+        // There is at least one engine, and seldom another.
+        poll_fn(|cx| {
+            let ready = losses.iter_mut().find_map(|loss| match loss.as_mut().poll(cx) {
+                Poll::Ready(error) => Some(error),
+                Poll::Pending => None,
+            });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+async fn lost(mut receiver: watch::Receiver<Option<Error>>) -> Error {
+    match receiver.wait_for(Option::is_some).await.map(|error| error.clone()) {
+        Ok(Some(error)) => error,
+        // The engine was shut down without a loss.
+        _ => std::future::pending().await,
     }
 }
 

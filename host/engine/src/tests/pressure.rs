@@ -154,11 +154,14 @@ fn a_row_without_an_answer_fails_its_call_alone() {
 #[test]
 fn a_lost_device_answers_everything_and_is_left_alone() {
     let mut bench = Bench::new(1000, EngineLimits::default());
+    let told = bench.engine.lost();
     let running = bench.generate(&[1, 1], 20);
     bench.step();
+    assert!(told.borrow().is_none());
     let lost = DeviceError::Lost { call: "cuLaunchKernel", reason: "CUDA_ERROR_ILLEGAL_ADDRESS".to_owned() };
     *bench.fail.lock().unwrap() = Some(lost.into());
     bench.finish();
+    assert!(told.borrow().as_ref().is_some_and(|error| error.message.contains("ILLEGAL_ADDRESS")));
     let steps = bench.metrics.steps.get();
     let later = bench.generate(&[1, 2], 5);
     bench.finish();
