@@ -110,7 +110,12 @@ pub(crate) fn runtime(engine: &Arc<ScriptedEngine>) -> Runtime {
 pub(crate) fn runtime_at(engine: &Arc<ScriptedEngine>, compile_cache: &Path) -> Result<Runtime, RuntimeError> {
     let entropy = AtomicU64::new(1);
     let host_limits = HostLimits { concurrent_runs_max: 8, events_buffered_max: 8, ..HostLimits::default() };
-    let config = RuntimeConfig { run_limits: limits(), host_limits, compile_cache: Some(compile_cache.to_owned()) };
+    let config = RuntimeConfig {
+        run_limits: limits(),
+        host_limits,
+        compile_cache: Some(compile_cache.to_owned()),
+        ..RuntimeConfig::default()
+    };
     let engine: Arc<ScriptedEngine> = Arc::clone(engine);
     let entropy = Arc::new(move || entropy.fetch_add(1, Ordering::Relaxed));
     Runtime::new(config, engine, Arc::new(TestClock(SystemClock::default())), entropy)

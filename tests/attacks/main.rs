@@ -6,5 +6,6 @@ mod behaviour;
 mod callers;
 mod harm;
 mod host;
+mod isolation;
 mod loading;
 mod wasi;

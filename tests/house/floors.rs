@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime", &["sglhost-runtime"]),
     ("wasmtime-wasi", &["sglhost-runtime"]),
+    ("seccompiler", &["sglhost-runtime"]),
     ("tokio", &["sglhost-engine", "sglhost-runtime", "sglhost-store", "sglhost-server", "sglhost"]),
     ("tokenizers", &["sglhost-text"]),
     ("regex-automata", &["sglhost-text"]),

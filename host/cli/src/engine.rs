@@ -83,8 +83,12 @@ impl House {
         let engine = Arc::new(LateEngine::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let open = |compile_cache| {
-            let config =
-                RuntimeConfig { run_limits: run_limits.clone(), host_limits: host_limits.clone(), compile_cache };
+            let config = RuntimeConfig {
+                run_limits: run_limits.clone(),
+                host_limits: host_limits.clone(),
+                compile_cache,
+                ..RuntimeConfig::default()
+            };
             Runtime::new(config, engine.clone(), clock.clone(), entropy())
         };
         let runtime = match open(Some(cache.join("programs"))) {

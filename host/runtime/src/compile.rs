@@ -1,18 +1,11 @@
-//! From a component's bytes to native code, kept on disk between processes.
+//! From a component's bytes to native code.
 //!
-//! # Invariants
-//! - Only component binaries are compiled; what is native code already is never accepted from outside.
-//! - What is loaded from disk was compiled by a process of this user from exactly this content, by exactly this version
-//!   and configuration of the compiler, and is whole: its digest stands beside it.
-
-use std::hash::{Hash as _, Hasher};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, io};
+//! *Invariant*: only component binaries are compiled; what is native code already is never accepted from outside.
+//!
+//! *Not here*: how the code is kept between processes (`artifacts.rs`).
 
 use sglhost_core::{ProgramId, limits};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -24,7 +17,8 @@ pub(crate) fn program_id(bytes: &[u8]) -> ProgramId {
     ProgramId(hexadecimal(&Sha256::digest(bytes)).into())
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// The bytes as text, two digits each.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -37,6 +31,15 @@ fn hexadecimal(bytes: &[u8]) -> String {
 /// # Errors
 /// Says what they are instead, and the way out.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<(), RuntimeError> {
+    inspect_head(bytes)?;
+    is_one_component(bytes)
+}
+
+/// As [`inspect`], from the length and the first bytes alone.
+///
+/// # Errors
+/// As [`inspect`].
+pub(crate) fn inspect_head(bytes: &[u8]) -> Result<(), RuntimeError> {
     let other = |what: &str| Err(RuntimeError::NotAComponent(what.to_owned()));
     let max = limits::COMPONENT_BYTES_MAX;
     if bytes.len() > max {
@@ -64,7 +67,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<(), RuntimeError> {
     if !Parser::is_component(bytes) {
         return other("it is WebAssembly of a version that is not known here");
     }
-    is_one_component(bytes)
+    Ok(())
 }
 
 /// A component that holds others with code could call from one into the other, each call a stack of its own, taken from
@@ -87,56 +90,6 @@ fn is_one_component(bytes: &[u8]) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Compiled programs on disk.
-#[derive(Debug)]
-pub(crate) struct CompileCache {
-    folder: PathBuf,
-}
-
-impl CompileCache {
-    /// The part of `root` that belongs to this compiler and its settings.
-    ///
-    /// # Errors
-    /// A folder that cannot be made, or that others may write to.
-    pub(crate) fn open(root: &Path, engine: &Engine) -> Result<Self, RuntimeError> {
-        let mut hasher = Sha256Hasher(Sha256::new());
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let folder = root.join(&hexadecimal(&hasher.0.finalize())[..16]);
-        make_private(&folder)
-            .map_err(|error| RuntimeError::Cache { path: folder.clone(), reason: error.to_string() })?;
-        Ok(Self { folder })
-    }
-
-    /// Loads the program, compiling it first unless that was done before.
-    ///
-    /// # Errors
-    /// A component that cannot be compiled. A cache that cannot be written is no error: it costs time, next time.
-    pub(crate) fn component(&self, engine: &Engine, id: &ProgramId, bytes: &[u8]) -> Result<Component, RuntimeError> {
-        let paths = [self.folder.join(format!("{id}.cwasm")), self.folder.join(format!("{id}.sha256"))];
-        if let Some(component) = self.load(engine, &paths) {
-            return Ok(component);
-        }
-        let artifact = engine.precompile_component(bytes).map_err(compile_error)?;
-        let digest = hexadecimal(&Sha256::digest(&artifact));
-        let [artifact_path, digest_path] = &paths;
-        let kept = write_whole(artifact_path, &artifact).and_then(|()| write_whole(digest_path, digest.as_bytes()));
-        match kept.ok().and_then(|()| self.load(engine, &paths)) {
-            Some(component) => Ok(component),
-            None => Component::from_binary(engine, bytes).map_err(compile_error),
-        }
-    }
-
-    fn load(&self, engine: &Engine, [artifact, digest]: &[PathBuf; 2]) -> Option<Component> {
-        let expected = fs::read(digest).ok()?;
-        let content = fs::read(artifact).ok()?;
-        if hexadecimal(&Sha256::digest(&content)).as_bytes() != expected {
-            return None;
-        }
-        // Mapped rather than copied from `content`: its pages are then shared and paged in as they run.
-        load_artifact(engine, artifact)
-    }
-}
-
 /// Compiles without keeping the result on disk.
 ///
 /// # Errors
@@ -145,64 +98,8 @@ pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Runtim
     Component::from_binary(engine, bytes).map_err(compile_error)
 }
 
-fn compile_error(error: wasmtime::Error) -> RuntimeError {
+pub(crate) fn compile_error(error: wasmtime::Error) -> RuntimeError {
     RuntimeError::Compile(format!("{error:#}"))
-}
-
-#[allow(unsafe_code, reason = "the one place where our own compiled components become code")]
-fn load_artifact(engine: &Engine, path: &Path) -> Option<Component> {
-    // SAFETY: wasmtime asks that the file is what its own compiler wrote and that nobody changes it while it is mapped.
-    // It was written by `component` above, by this user, into a folder that nobody else may write to (`make_private`),
-    // is replaced only by renaming another file over it, and was found whole by its digest. That it fits this engine,
-    // wasmtime checks itself.
-    unsafe { Component::deserialize_file(engine, path) }.ok()
-}
-
-/// Writes a file so that it is there whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let draft = path.with_extension(format!("{}-{serial}.tmp", std::process::id()));
-    let written = fs::File::create(&draft).and_then(|mut file| file.write_all(content));
-    let renamed = written.and_then(|()| fs::rename(&draft, path));
-    if renamed.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    renamed
-}
-
-#[cfg(unix)]
-fn make_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let metadata = fs::metadata(folder)?;
-    let refused = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return refused("it belongs to another user, and what is in it would be run; choose another folder");
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return refused("others may write to it, and what is in it would be run; `chmod go-w` it");
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn make_private(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
-/// Feeds what is hashed to SHA-256, so that a key is the same in every process.
-struct Sha256Hasher(Sha256);
-
-impl Hasher for Sha256Hasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        // Unused: the whole digest is taken instead.
-        0
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use sglhost_core::limits::{HostLimits, RunLimits};
+use tokio::runtime::Handle;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::isolation::Isolation;
 
 /// Core instances of one component: a toolchain that links Python's libraries dynamically makes about twenty.
 const CORE_INSTANCES_PER_RUN: u32 = 64;
@@ -30,6 +33,12 @@ pub struct RuntimeConfig {
     /// Where compiled programs are kept between processes; none compiles anew in each process. The folder holds native
     /// code: it must belong to this process's user and be writable by nobody else.
     pub compile_cache: Option<PathBuf>,
+    /// How components are compiled in a process of their own; it takes a `compile_cache`. None compiles them, and has
+    /// them describe themselves, in this process: for programs of whoever runs it.
+    pub isolation: Option<Isolation>,
+    /// Where runs are carried out; none is where they are started. One whose threads have low priority keeps guests
+    /// from slowing down an engine on the same machine.
+    pub guests: Option<Handle>,
 }
 
 impl RuntimeConfig {

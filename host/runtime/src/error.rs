@@ -1,6 +1,7 @@
 //! Why a program cannot be loaded.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sglhost_core::{Error, ErrorCode};
 
@@ -30,6 +31,20 @@ pub enum RuntimeError {
     /// Its `describe` trapped or ran into a limit.
     #[error("the program's describe failed: {0}")]
     Describe(Error),
+    /// The process that compiles it, or asks it to describe itself, came to an end before it was done.
+    #[error("{} {end}", if *.describing { "the program's describe" } else { "compiling the component" })]
+    Ended {
+        /// The component was compiled, and was describing itself.
+        describing: bool,
+        /// How it ended.
+        end: CompileEnd,
+    },
+    /// As many components as may are waiting to be compiled.
+    #[error("{queued} components wait to be compiled, as many as may (compiles_queued_max); try again in some seconds")]
+    Busy {
+        /// Those that wait.
+        queued: usize,
+    },
     /// Its description is not what the contract asks for.
     #[error("the program's description is wrong: {0}")]
     Description(String),
@@ -46,13 +61,79 @@ pub enum RuntimeError {
     Setup(String),
 }
 
+/// How a process that compiles ended before it was done. A way out that is the operator's is named as such.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileEnd {
+    /// It wanted more memory than it may have.
+    #[error(
+        "needs more than {max} bytes of memory (compile_memory_max_bytes); make the component smaller, its largest \
+         functions above all, or run the host with a higher compile_memory_max_bytes"
+    )]
+    Memory {
+        /// The limit.
+        max: usize,
+    },
+    /// It computed for too long.
+    #[error(
+        "needs more than {} s of CPU time (compile_cpu_budget); make the component smaller, or run the host with a \
+         higher compile_cpu_budget", max.as_secs_f64()
+    )]
+    CpuTime {
+        /// The limit.
+        max: Duration,
+    },
+    /// It took too long by the clock: the machine is busy, or it slept.
+    #[error(
+        "took longer than {} s (compile_deadline); try again when the host is less busy, or run the host with a higher \
+         compile_deadline", max.as_secs_f64()
+    )]
+    Deadline {
+        /// The limit.
+        max: Duration,
+    },
+    /// It compiles to too much.
+    #[error(
+        "gives more than {max} bytes of native code (compiled_bytes_max); make the component smaller, or run the host \
+         with a higher compiled_bytes_max"
+    )]
+    Code {
+        /// The limit.
+        max: u64,
+    },
+    /// It asked the system for something that compiling does not need.
+    #[error("was ended by its filter of system calls: it asked for something that it has no use for")]
+    Forbidden,
+    /// Somebody killed it: the system that ran out of memory, most likely.
+    #[error("was killed from outside, as a system does that runs out of memory; try again when the host is less busy")]
+    Killed,
+    /// It failed by itself.
+    #[error("crashed ({how})")]
+    Crashed {
+        /// Its exit status and the first of its last words.
+        how: String,
+    },
+}
+
+impl CompileEnd {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Memory { .. } | Self::CpuTime { .. } | Self::Code { .. } => ErrorCode::LimitExceeded,
+            Self::Deadline { .. } => ErrorCode::DeadlineExceeded,
+            Self::Killed => ErrorCode::Unavailable,
+            Self::Forbidden | Self::Crashed { .. } => ErrorCode::Invalid,
+        }
+    }
+}
+
 impl From<RuntimeError> for Error {
     /// For those who load a program on behalf of a client: what is wrong with the program is *invalid*, what is wrong
     /// with the host *unavailable*.
     fn from(error: RuntimeError) -> Self {
         let code = match &error {
             RuntimeError::TooLarge { .. } => ErrorCode::LimitExceeded,
-            RuntimeError::Cache { .. } | RuntimeError::Setup(_) => ErrorCode::Unavailable,
+            RuntimeError::Ended { end, .. } => end.code(),
+            RuntimeError::Cache { .. } | RuntimeError::Setup(_) | RuntimeError::Busy { .. } => ErrorCode::Unavailable,
             _ => ErrorCode::Invalid,
         };
         Error::new(code, error.to_string())

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Runtime::load   bytes ── inspect ── compile (disk cache) ── pre-link ── describe in the sandbox ──▶ Program
+//!                 (with `isolation`: inspect, compile and describe in a process of their own)
 //! Runtime::start  Program + RunRequest ──▶ Run { events }
 //!                 one task per run: wait for a place, instantiate, call `run-program`, tear down, `RunFinished`
 //!                 one task per context: its queue of operations, in order, against the engine
@@ -21,6 +22,7 @@
 //! *Boundary*: knows no HTTP, no model and no device; sees an engine through [`sglhost_engine::Engine`] alone. Time and
 //! randomness are handed in.
 
+mod artifacts;
 mod bindings;
 mod call;
 mod carry_out;
@@ -31,8 +33,10 @@ mod description;
 mod error;
 mod host;
 mod interface;
+mod isolation;
 mod ledger;
 mod limiter;
+mod loading;
 mod logs;
 mod meter;
 mod operation;
@@ -41,13 +45,15 @@ mod program;
 mod queue;
 mod run;
 mod runtime;
+mod sandbox;
 mod stream;
 mod supervise;
 mod wasi;
 
 pub use config::RuntimeConfig;
 pub use description::Description;
-pub use error::RuntimeError;
+pub use error::{CompileEnd, RuntimeError};
+pub use isolation::{Isolation, compile_child, confine};
 pub use probe::RunCost;
 pub use program::Program;
 pub use run::{Run, RunRequest};

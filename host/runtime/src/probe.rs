@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use crate::program::Program;
 use crate::runtime::random;
-use crate::supervise::{NewInstance, Sandbox, end_of};
+use crate::sandbox::Sandbox;
+use crate::supervise::{NewInstance, end_of};
 
 /// The steps of one run.
 #[derive(Clone, Copy, Debug)]

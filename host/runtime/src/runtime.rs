@@ -5,24 +5,20 @@ use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use sglhost_core::{Clock, Error, RunId, limits};
+use sglhost_core::{Clock, Error, ProgramId, RunId};
 use sglhost_engine::Engine;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::Linker;
 
-use crate::bindings::{self, ProgramPre};
-use crate::compile::{self, CompileCache};
+use crate::artifacts::CompileCache;
 use crate::config::RuntimeConfig;
-use crate::constraints::ConstraintCache;
 use crate::error::RuntimeError;
-use crate::host::Host;
-use crate::interface::HostData;
-use crate::meter::Ticker;
+use crate::loading::Loading;
 use crate::probe::{self, RunCost};
-use crate::program::{Loaded, Program, Registry};
+use crate::program::Program;
 use crate::run::{CancelOnDrop, Run, RunRequest};
-use crate::supervise::{self, Sandbox};
+use crate::sandbox::Sandbox;
+use crate::supervise;
 
 /// Loads programs and starts runs. A clone is another handle to the same runtime.
 #[derive(Clone)]
@@ -30,12 +26,7 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     config: RuntimeConfig,
-    wasmtime: wasmtime::Engine,
-    linker: Linker<Host>,
-    cache: Option<CompileCache>,
-    programs: Registry,
-    /// One program compiles at a time: the compiler uses all cores by itself.
-    compiling: Semaphore,
+    loading: Arc<Loading>,
     sandbox: Arc<Sandbox>,
 }
 
@@ -52,36 +43,14 @@ impl Runtime {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, RuntimeError> {
-        let setup = |error: wasmtime::Error| RuntimeError::Setup(format!("{error:#}"));
-        // Older kernels cannot tell which pages a run touched; then all that stay resident are cleared.
-        let wasmtime = wasmtime::Engine::new(&config.wasmtime(true))
-            .or_else(|_| wasmtime::Engine::new(&config.wasmtime(false)))
-            .map_err(setup)?;
-        let mut linker = Linker::new(&wasmtime);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(setup)?;
-        bindings::Program::add_to_linker::<_, HostData>(&mut linker, |host| host).map_err(setup)?;
-        let cache = config.compile_cache.as_deref().map(|root| CompileCache::open(root, &wasmtime)).transpose()?;
-        let ticker = Ticker::start(wasmtime.weak()).map_err(|error| RuntimeError::Setup(error.to_string()))?;
-        let sandbox = Sandbox {
-            wasmtime: wasmtime.clone(),
-            engine,
-            clock,
-            entropy,
-            ticker,
-            constraints: Arc::new(ConstraintCache::default()),
-            tokenizing: Arc::new(Semaphore::new(limits::TOKENIZING_MAX)),
-            places: Arc::new(Semaphore::new(config.host_limits.concurrent_runs_max as usize)),
-            stack_max_bytes: config.host_limits.stack_max_bytes,
-        };
-        Ok(Self(Arc::new(Inner {
-            wasmtime,
-            linker,
-            cache,
-            programs: Registry::new(config.host_limits.loaded_programs_max),
-            compiling: Semaphore::new(1),
-            sandbox: Arc::new(sandbox),
-            config,
-        })))
+        if config.isolation.is_some() && config.compile_cache.is_none() {
+            let reason = "isolation takes a compile_cache, where the code that comes from another process is kept";
+            return Err(RuntimeError::Setup(reason.to_owned()));
+        }
+        let (sandbox, linker) = Sandbox::new(&config, engine, clock, entropy)?;
+        let cache =
+            config.compile_cache.as_deref().map(|root| CompileCache::open(root, &sandbox.wasmtime)).transpose()?;
+        Ok(Self(Arc::new(Inner { loading: Loading::new(&config, linker, cache), sandbox: Arc::new(sandbox), config })))
     }
 
     /// Loads a program: checks that it is a component of the right world, compiles it (or takes it from the cache),
@@ -90,32 +59,19 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`], each saying what is wrong with the program and the way out.
     pub async fn load(&self, component: &[u8]) -> Result<Program, RuntimeError> {
-        compile::inspect(component)?;
-        let id = compile::program_id(component);
-        if let Some(program) = self.0.programs.get(&id) {
-            return Ok(program);
-        }
-        let gone = || RuntimeError::Setup("the host is shutting down".to_owned());
-        let _turn = self.0.compiling.acquire().await.map_err(|_| gone())?;
-        // Somebody may have loaded it meanwhile.
-        if let Some(program) = self.0.programs.get(&id) {
-            return Ok(program);
-        }
-        let (inner, bytes, key) = (Arc::clone(&self.0), component.to_vec(), id.clone());
-        let compiled = tokio::task::spawn_blocking(move || match &inner.cache {
-            Some(cache) => cache.component(&inner.wasmtime, &key, &bytes),
-            None => compile::compile(&inner.wasmtime, &bytes),
-        });
-        let compiled = compiled.await.map_err(|_| RuntimeError::Compile("the compiler failed".to_owned()))??;
-        let world = |error: wasmtime::Error| RuntimeError::WrongWorld(format!("{error:#}"));
-        let pre = self.0.linker.instantiate_pre(&compiled).map_err(world)?;
-        let imports = compiled.component_type().imports(&self.0.wasmtime).map(|(name, _)| name.to_owned()).collect();
-        let pre = ProgramPre::new(pre).map_err(world)?;
-        let description = supervise::describe(&self.0.sandbox, &pre, &self.0.config.run_limits).await?;
-        let size_bytes = component.len();
-        let program = Program::new(Loaded { id, description, imports, size_bytes, pre });
-        self.0.programs.put(program.clone());
-        Ok(program)
+        self.0.loading.load(&self.0.sandbox, &self.0.config, component).await
+    }
+
+    /// A program that is in memory.
+    #[must_use]
+    pub fn loaded(&self, id: &ProgramId) -> Option<Program> {
+        self.0.loading.programs.get(id)
+    }
+
+    /// A program that is in memory, or that is on disk compiled and described, which takes milliseconds: what there is
+    /// of it without its component.
+    pub async fn kept(&self, id: &ProgramId) -> Option<Program> {
+        self.0.loading.kept(&self.0.sandbox, id).await
     }
 
     /// Starts a run; it waits its turn where as many as may are running. What is wrong with the request, its arguments
@@ -145,7 +101,11 @@ impl Runtime {
         let limits = request.limits.clone().unwrap_or_else(|| self.0.config.run_limits.clone());
         let run =
             supervise::NewRun { id, program: program.clone(), request, limits, events: sender, cancel: cancel.clone() };
-        tokio::spawn(supervise::run(Arc::clone(&self.0.sandbox), run));
+        let running = supervise::run(Arc::clone(&self.0.sandbox), run);
+        match &self.0.config.guests {
+            Some(guests) => drop(guests.spawn(running)),
+            None => drop(tokio::spawn(running)),
+        }
         Run { id, events, cancel: CancelOnDrop(cancel) }
     }
 

@@ -7,26 +7,25 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde::de::IgnoredAny;
 use sglhost_core::limits::{self, RunLimits};
-use sglhost_core::{Clock, Error, ErrorCode, Event, RunId, SamplingParams, TenantId, Usage};
-use sglhost_engine::Engine;
-use tokio::sync::{Semaphore, mpsc};
+use sglhost_core::{Error, ErrorCode, Event, RunId, SamplingParams, TenantId, Usage};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::ProgramPre;
-use crate::constraints::ConstraintCache;
 use crate::description::Description;
 use crate::error::RuntimeError;
 use crate::host::{Host, RunParts, RunShared};
 use crate::ledger::Ledger;
 use crate::limiter::{BudgetSpent, Limiter};
 use crate::logs::Logs;
-use crate::meter::{CpuMeter, Ticker};
+use crate::meter::CpuMeter;
 use crate::program::Program;
 use crate::run::RunRequest;
 use crate::runtime::random;
+use crate::sandbox::Sandbox;
 use crate::wasi;
 
 /// Bytes a guest may pass to the host in one call, results included; above every limit that is checked by itself.
@@ -35,21 +34,6 @@ const HOSTCALL_BYTES_MAX: usize = 16 << 20;
 const OTHER_HANDLES_MAX: usize = 2048;
 /// The least that a limit says of a table: WASI's resources and ours live in one.
 const HANDLES_PER_CALL: usize = 4;
-
-/// What all runs share.
-pub(crate) struct Sandbox {
-    pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
-    pub(crate) ticker: Ticker,
-    pub(crate) constraints: Arc<ConstraintCache>,
-    /// Long texts that are tokenized at once.
-    pub(crate) tokenizing: Arc<Semaphore>,
-    /// Places in the pool. The pool would refuse; here a run waits.
-    pub(crate) places: Arc<Semaphore>,
-    pub(crate) stack_max_bytes: usize,
-}
 
 /// A run that is to be.
 pub(crate) struct NewRun {
@@ -157,15 +141,15 @@ async fn call(
     Ok(result.map_err(Error::from))
 }
 
-/// Asks a program to describe itself. It may compute, and nothing else.
+/// Asks a program to describe itself, and gives the JSON as it is. It may compute, and nothing else.
 ///
 /// # Errors
-/// [`RuntimeError::Describe`] and [`RuntimeError::Description`].
+/// [`RuntimeError::Describe`].
 pub(crate) async fn describe(
     sandbox: &Sandbox,
     pre: &ProgramPre<Host>,
     limits: &RunLimits,
-) -> Result<Description, RuntimeError> {
+) -> Result<String, RuntimeError> {
     let limits = RunLimits {
         contexts_max: 0,
         pending_calls_max: 0,
@@ -202,7 +186,7 @@ pub(crate) async fn describe(
     };
     store.data().run.stop.cancel();
     drop((store, ticking));
-    Description::parse(&result.map_err(RuntimeError::Describe)?)
+    result.map_err(RuntimeError::Describe)
 }
 
 /// What a store is made of.

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "generated code")]
 
 mod behaviour;
+mod describe;
 mod harm;
 mod wasi;
 
@@ -26,6 +27,9 @@ impl Guest for Attacks {
     }
 
     fn describe() -> String {
+        if let Some(harm) = describe::harm() {
+            return harm;
+        }
         r#"{"name": "attacks", "description": "does harm", "arguments": {"type": "object",
             "properties": {"attack": {"type": "string", "description": "which harm"}}, "required": ["attack"]}}"#
             .to_owned()

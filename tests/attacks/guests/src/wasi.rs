@@ -13,12 +13,18 @@ wit_bindgen::generate!({
             import wasi:cli/exit@0.2.0;
             import wasi:random/random@0.2.0;
             import wasi:clocks/wall-clock@0.2.0;
+            import wasi:clocks/monotonic-clock@0.2.0;
             import wasi:filesystem/preopens@0.2.0;
         }
 
         package wasi:io@0.2.0 {
             interface error {
                 resource error;
+            }
+            interface poll {
+                resource pollable {
+                    block: func();
+                }
             }
             interface streams {
                 use error.{error};
@@ -58,6 +64,11 @@ wit_bindgen::generate!({
                 record datetime { seconds: u64, nanoseconds: u32 }
                 now: func() -> datetime;
             }
+            interface monotonic-clock {
+                use wasi:io/poll@0.2.0.{pollable};
+                type duration = u64;
+                subscribe-duration: func(when: duration) -> pollable;
+            }
         }
 
         package wasi:filesystem@0.2.0 {
@@ -75,7 +86,7 @@ wit_bindgen::generate!({
 });
 
 use self::wasi::cli::{environment, exit, stderr, stdout};
-use self::wasi::clocks::wall_clock;
+use self::wasi::clocks::{monotonic_clock, wall_clock};
 use self::wasi::filesystem::preopens;
 use self::wasi::random::random;
 
@@ -99,6 +110,16 @@ fn log() -> Result<String, Error> {
     let written = stdout::get_stdout().blocking_write_and_flush("out ü\n".as_bytes());
     let written = written.and_then(|()| stderr::get_stderr().blocking_write_and_flush(b"err\n"));
     Ok(written.is_ok().to_string())
+}
+
+/// Prints, whether anybody reads it or not.
+pub(crate) fn print(text: &str) {
+    let _ = stdout::get_stdout().blocking_write_and_flush(text.as_bytes());
+}
+
+/// Sleeps for a day.
+pub(crate) fn sleep() {
+    monotonic_clock::subscribe_duration(86_400_000_000_000).block();
 }
 
 /// Twice the most that a run may write.
