@@ -109,7 +109,7 @@ pub(crate) struct RunFlags {
 }
 
 /// The headings of flags that say how this machine serves a program.
-const LOCAL_HEADINGS: [&str; 3] = ["Model", "Engine", "Limits of a run"];
+pub(crate) const LOCAL_HEADINGS: [&str; 3] = ["Model", "Engine", "Limits of a run"];
 
 impl RunFlags {
     /// Takes down which flags that are for a run on this machine were given: most have defaults, so values do not tell.

@@ -35,8 +35,10 @@ impl FromStr for Address {
         }
         let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(wrong("a key does not belong into it; SGLHOST_KEY or --key-file holds one"));
+        if let Some((_, place)) = text.split_once('@') {
+            // What stands before it may be a secret.
+            let reason = "a key does not belong into it; SGLHOST_KEY or --key-file holds one";
+            return Err(NotAnAddress { text: format!("…@{place}"), reason });
         }
         if uri.query().is_some() {
             return Err(wrong("it must end before the question mark"));
@@ -94,5 +96,7 @@ mod tests {
         check("http://a b", Err("no URL"));
         check("http://sgl_key@example.com", Err("a key does not belong"));
         check("http://example.com/?key=1", Err("question mark"));
+        let shown = "http://sgl_key@example.com".parse::<Address>().map_err(|error| error.to_string());
+        assert!(shown.is_err_and(|error| !error.contains("sgl_key")));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::House,
     environment::Environment,
     failure::Failure,
-    flags::RunFlags,
+    flags::{LOCAL_HEADINGS, RunFlags},
     interrupt::Interrupt,
     render::harmless,
 };
@@ -39,6 +39,9 @@ pub(crate) async fn print(
         (Some(name), Some(_)) => {
             let client = client(flags.remote.server.as_deref(), flags.remote.key_file.as_deref(), environment)?;
             let (description, _) = described(&client, reference(name)?, interrupt).await?;
+            // What a server's operator chose has no flags.
+            let is_local = |it: &Arg| it.get_help_heading().is_some_and(|heading| LOCAL_HEADINGS.contains(&heading));
+            let run = run.mut_args(|argument| if is_local(&argument) { argument.hide(true) } else { argument });
             with_description(run, &description)
         }
     };

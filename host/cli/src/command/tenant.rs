@@ -31,9 +31,10 @@ const LABEL_CHARS_MAX: usize = 64;
 /// # Errors
 /// There is no such tenant or key, or the folder cannot be used.
 pub(crate) async fn tenant(command: TenantCommand, environment: &Environment) -> Result<(), Failure> {
-    let open = |flags: &DataFlags| Desk::open(flags, environment);
+    let make = |flags: &DataFlags| Desk::open(folder(flags, environment));
+    let open = |flags: &DataFlags| Desk::open_existing(folder(flags, environment));
     match command {
-        TenantCommand::Add { name, quotas, data } => open(&data)?.add(&name, &quotas).await,
+        TenantCommand::Add { name, quotas, data } => make(&data)?.add(&name, &quotas).await,
         TenantCommand::Set { name, quotas, data } => open(&data)?.set(&name, &quotas).await,
         TenantCommand::Ls { json, data } => open(&data)?.list(json).await,
         TenantCommand::Rm { name, yes, data } => open(&data)?.remove(&name, yes).await,
@@ -41,6 +42,10 @@ pub(crate) async fn tenant(command: TenantCommand, environment: &Environment) ->
         TenantCommand::Key(KeyCommand::Ls { tenant, data }) => open(&data)?.list_keys(&tenant).await,
         TenantCommand::Key(KeyCommand::Rm { tenant, key, data }) => open(&data)?.remove_key(&tenant, &key).await,
     }
+}
+
+fn folder(flags: &DataFlags, environment: &Environment) -> PathBuf {
+    flags.data.clone().unwrap_or_else(|| environment.data.clone())
 }
 
 /// Where tenants are dealt with: a data folder.
@@ -51,10 +56,22 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(flags: &DataFlags, environment: &Environment) -> Result<Self, Failure> {
-        let folder = flags.data.clone().unwrap_or_else(|| environment.data.clone());
+    /// Makes the folder if it is not there.
+    fn open(folder: PathBuf) -> Result<Self, Failure> {
         let store = SqliteStore::open_beside(&folder).map_err(Failure::other)?;
         Ok(Self { store, folder, clock: SystemClock::default() })
+    }
+
+    /// For what makes nothing: a folder that is not there was mistyped.
+    fn open_existing(folder: PathBuf) -> Result<Self, Failure> {
+        if !folder.exists() {
+            return Err(Failure::Other(format!(
+                "there is no data folder {}; --data or SGLHOST_DATA names another, `sglhost serve` and `sglhost tenant \
+                 add` make one",
+                folder.display()
+            )));
+        }
+        Self::open(folder)
     }
 
     async fn add(&self, name: &str, quotas: &QuotaFlags) -> Result<(), Failure> {
@@ -132,8 +149,11 @@ impl Desk {
             counted(tenant.keys.len(), "key"),
             versions(stored.programs),
         );
-        let last =
-            if tenants.len() == 1 { " It is the last one: a server on this folder then asks for no key." } else { "" };
+        let last = if tenants.len() == 1 {
+            " It is the last one: on this machine's own addresses a server then asks for no key."
+        } else {
+            ""
+        };
         if !yes && !confirmed(&format!("Remove {what}?{last}"))? {
             return Err(Failure::Other("nothing is removed".to_owned()));
         }
@@ -227,7 +247,10 @@ impl Listed {
             }
         };
         lines("may use", quota_lines(&tenant.quotas));
-        let keys = tenant.keys.iter().map(|key| format!("{}  {}", key.id, key.label).trim_end().to_owned());
+        let keys = tenant.keys.iter().map(|key| match key.label.as_str() {
+            "" => key.id.clone(),
+            label => format!("{} ({label})", key.id),
+        });
         lines("keys", if tenant.keys.is_empty() { vec!["none".to_owned()] } else { keys.collect() });
         let used = format!(
             "{}, {} prompt tokens ({} cached), {} completion tokens, {} of CPU",

@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct RemoteRunConfig {
     /// The server.
     pub(crate) client: Client,
+    /// What another command must be given to speak to it too; empty, if the environment says it.
+    pub(crate) server_flag: String,
     /// Which of its programs.
     pub(crate) program: ProgramReference,
     /// One run or many, and what is printed.
@@ -50,6 +52,7 @@ impl RemoteRunConfig {
         }
         Ok(Some(Self {
             client: client(named, flags.remote.key_file.as_deref(), environment)?,
+            server_flag: named.map(|server| format!(" --server {server}")).unwrap_or_default(),
             program: reference(program)?,
             mode: Mode::new(flags, environment)?,
             stats: flags.output.stats,

@@ -42,8 +42,10 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
-    /// Something else goes on now.
-    pub(crate) fn say(&self, label: &str) {
+    /// All bytes are there; what is waited for now, as in "compiling NAME", has no measure but time.
+    pub(crate) fn wait(&self, label: &str) {
+        let style = ProgressStyle::with_template("{spinner:.cyan} {msg}  {elapsed}");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         self.bar.set_message(label.to_owned());
     }
 

@@ -71,7 +71,7 @@ impl Read for Upload<'_> {
         self.rest = later;
         self.progress.advance(step as u64);
         if later.is_empty() {
-            self.progress.say(&format!("{} is there; the server compiles it", self.name));
+            self.progress.wait(&format!("{} is there; the server compiles it", self.name));
         }
         Ok(step)
     }

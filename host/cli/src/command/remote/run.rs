@@ -38,7 +38,8 @@ pub(crate) async fn run(config: RemoteRunConfig, interrupt: &Interrupt) -> Resul
     if config.detach {
         let started = ask(client, interrupt, move |client| client.start_detached(&program, run)).await?;
         print(&format!("{}\n", started.id))?;
-        note(&format!("`sglhost logs {0}` shows it, `sglhost cancel {0}` ends it", started.id));
+        let words = format!("{}{}", started.id, config.server_flag);
+        note(&format!("`sglhost logs {words}` shows it, `sglhost cancel {words}` ends it"));
         return Ok(());
     }
     let clock = SystemClock::default();
