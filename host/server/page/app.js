@@ -2,7 +2,7 @@
 // What is looked at is in the address after `#`: `#/program/NAME`, `#/run/ID`. A key never is.
 
 import { askWith, forgetKey, json, storedKey } from "./api.js";
-import { el, put, say } from "./dom.js";
+import { el, errorParts, put, say } from "./dom.js";
 import { Gauges } from "./gauges.js";
 import { askForKey } from "./key.js";
 import { ProgramPane, Programs } from "./programs.js";
@@ -176,7 +176,7 @@ class Page {
 }
 
 function problem(error) {
-  return el("div", { class: "error", role: "alert" }, el("strong", {}, String(error.code ?? "error")), el("pre", {}, error.message));
+  return el("div", { class: "error", role: "alert" }, errorParts(error));
 }
 
 function safeDecode(text) {

@@ -1,8 +1,9 @@
 // Building the document. Owns: the only ways in which this page makes elements.
 // Invariant: text from outside becomes text nodes or attribute values, never markup; `visible` has been over it.
 
-import { visible } from "./text.js";
+import { clipped, visible } from "./text.js";
 
+const MESSAGE_MAX = 100_000;
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -45,6 +46,14 @@ export function put(element, ...children) {
 export function say(element, text) {
   const shown = visible(text);
   if (element.textContent !== shown) element.textContent = shown;
+}
+
+/** What says why something failed: the code and the message of an error, which may be long. */
+export function errorParts(error) {
+  return [
+    el("strong", {}, String(error.code ?? "error")),
+    el("pre", { tabindex: "0" }, clipped(String(error.message), MESSAGE_MAX)),
+  ];
 }
 
 function nodes(children) {

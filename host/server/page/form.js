@@ -27,10 +27,10 @@ export function argumentFields(schema) {
   };
 }
 
-/** A field for each of these schemas, read to a list of `"name":value`, or null. */
+/** Fields of these schemas: `elements`, and `read()`, which gives a list of `"name":value`, or null. */
 export function optionFields(schemas) {
   const fields = Object.entries(schemas).map(([name, schema]) => new Field(name, schema, false));
-  return { element: el("div", { class: "fields row" }, fields.map((field) => field.element)), read: () => readAll(fields) };
+  return { elements: fields.map((field) => field.element), read: () => readAll(fields) };
 }
 
 // All are checked, so that all that is wrong is seen at once; the first gets the focus.
@@ -71,7 +71,9 @@ class Field {
     attribute(this.control, "id", this.id);
     attribute(this.control, "aria-describedby", [helps, this.problem.id].filter(Boolean).join(" "));
     attribute(this.control, "aria-required", required ? "true" : null);
-    this.control.addEventListener("change", () => this.value());
+    // Checked when it is sent, and from then on while it is mended: not as the focus leaves, when a message that comes
+    // or goes would move the button away from under the mouse.
+    this.control.addEventListener("input", () => this.control.hasAttribute("aria-invalid") && this.value());
     const mark = required ? el("span", { class: "mark" }, "required") : null;
     const label = el("label", { for: this.id }, el("bdi", {}, name), mark);
     const kind = el("span", { class: "kind" }, this.kind.label(schema));
@@ -135,7 +137,7 @@ const number = {
     const typed = control.value.trim();
     if (typed === "") return "";
     const pattern = schema.type === "integer" ? /^-?(0|[1-9]\d*)$/ : /^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/;
-    if (!pattern.test(typed)) throw new Wrong(schema.type === "integer" ? "Not an integer." : "Not a number, as 0.5 is.");
+    if (!pattern.test(typed)) throw new Wrong(`Must be ${schema.type === "integer" ? "an integer" : "a number"}.`);
     const value = Number(typed);
     if (value < schema.minimum || value > schema.maximum) throw new Wrong(`Must be ${range(schema)}.`);
     return typed;
@@ -170,7 +172,8 @@ const choice = {
 
 const anything = {
   label: (schema) => {
-    if (schema.type === "array") return `JSON list${typeof schema.items?.type === "string" ? ` of ${schema.items.type}` : ""}`;
+    const items = typeof schema.items?.type === "string" ? ` of ${schema.items.type}` : "";
+    if (schema.type === "array") return `JSON list${items}`;
     return schema.type === "object" ? "JSON object" : "JSON";
   },
   control(schema, given) {

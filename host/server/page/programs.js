@@ -1,7 +1,7 @@
 // The list of programs, and the one that is chosen: what it is, its form, its Run button.
 
 import { json } from "./api.js";
-import { attribute, el, put, say } from "./dom.js";
+import { attribute, el, errorParts, put, say } from "./dom.js";
 import { argumentFields, optionFields } from "./form.js";
 import { ago, bytes, clipped } from "./text.js";
 
@@ -10,12 +10,14 @@ const SAMPLING = {
   temperature: { type: "number", minimum: 0, placeholder: "1", description: "0 takes the likeliest token." },
   max_tokens: { type: "integer", minimum: 0, placeholder: "128", description: "Most tokens of a call." },
 };
-const SEED = { seed: { type: "integer", minimum: 0, placeholder: "drawn", description: "The same seed, the same output." } };
+const SEED = {
+  seed: { type: "integer", minimum: 0, placeholder: "drawn", description: "The same seed, the same output." },
+};
 
 export class Programs {
   #place;
   #list = el("ul", { class: "list" });
-  #more = el("button", { type: "button", class: "quiet", hidden: true, on: { click: () => this.#page() } }, "Show more");
+  #more = el("button", { type: "button", class: "quiet", on: { click: () => this.#page() } }, "Show more");
   #empty = el("p", { class: "dim", hidden: true }, "None yet. Drop a .wasm file anywhere on this page.");
   #problem = el("p", { class: "problem", role: "alert" });
   #next = null;
@@ -64,7 +66,8 @@ export class Programs {
     const link = el("a", { href: `#/program/${encodeURIComponent(program.name)}`, class: "item" },
       el("span", { class: "name" }, el("bdi", {}, program.name), el("span", { class: "dim" }, `@${program.version}`),
         program.tags.map((tag) => el("span", { class: "tag" }, tag))),
-      el("span", { class: "dim small", title: program.created_at }, `${bytes(program.size_bytes)} · ${ago(program.created_at)}`));
+      el("span", { class: "dim small", title: program.created_at },
+        `${bytes(program.size_bytes)} · ${ago(program.created_at)}`));
     this.#shown.set(program.name, link);
     return el("li", {}, link);
   }
@@ -85,9 +88,9 @@ export class ProgramPane {
     this.#program = program;
     this.#run = run;
     this.#fields = argumentFields(program.arguments);
-    const options = el("div", { class: "fields row" }, ...this.#sampling.element.children, ...this.#seed.element.children);
-    const title = program.title && program.title !== program.name ? el("p", { class: "title" }, clipped(program.title, 200)) : null;
-    const description = program.description ? el("p", { class: "description" }, clipped(program.description, 4000)) : null;
+    const options = el("div", { class: "fields row" }, this.#sampling.elements, this.#seed.elements);
+    const said = (part, max, text) => (text ? el("p", { class: part }, clipped(String(text), max)) : null);
+    const title = program.title === program.name ? null : said("title", 200, program.title);
     const form = el("form", { novalidate: true, on: {
       submit: (event) => {
         event.preventDefault();
@@ -98,15 +101,19 @@ export class ProgramPane {
       },
     } },
       this.#fields.element,
-      el("details", { class: "sampling" }, el("summary", {}, "Sampling, where the program does not say otherwise"), options),
+      el("details", { class: "sampling" },
+        el("summary", {}, "Sampling, where the program does not say otherwise"), options),
       el("div", { class: "actions" }, this.#button, el("span", { class: "dim small" }, "Ctrl+Enter")),
       this.#problem);
     this.element = el("section", { class: "program", "aria-labelledby": "program-title" },
-      el("h2", { id: "program-title", tabindex: "-1" }, el("bdi", {}, program.name), el("span", { class: "dim" }, `@${program.version}`)),
-      title, description,
+      el("h2", { id: "program-title", tabindex: "-1" },
+        el("bdi", {}, program.name), el("span", { class: "dim" }, `@${program.version}`)),
+      title,
+      said("description", 4000, program.description),
       el("p", { class: "dim small meta" },
         program.tags.map((tag) => el("span", { class: "tag" }, tag)),
-        `${bytes(program.size_bytes)} · uploaded `, el("time", { datetime: program.created_at, title: program.created_at }, ago(program.created_at)),
+        `${bytes(program.size_bytes)} · uploaded `,
+        el("time", { datetime: program.created_at, title: program.created_at }, ago(program.created_at)),
         " · ", el("code", { title: program.digest }, program.digest.slice(0, 19))),
       form);
   }
@@ -125,7 +132,7 @@ export class ProgramPane {
     try {
       await this.#run(`${this.#program.name}@${this.#program.version}`, `{${parts.join(",")}}`);
     } catch (error) {
-      put(this.#problem, el("strong", {}, String(error.code ?? "error")), el("pre", {}, error.message));
+      put(this.#problem, errorParts(error));
       this.#problem.hidden = false;
     } finally {
       this.#button.disabled = false;

@@ -90,8 +90,17 @@ export class RunSession {
         await this.#read(await request("GET", `/v1/runs/${this.id}/events`, { headers, signal: this.#abort.signal }));
       } catch (error) {
         if (error.name === "AbortError") return;
+        // The oldest events may be forgotten before the run ends; the message says what is there.
+        const gone = error.status === 410;
+        const [, after] = (gone && this.#lastId === "" && /\bafter=(\d+)/.exec(error.message)) || [];
+        if (after !== undefined) {
+          this.#lastId = after;
+          this.state.partial = true;
+          this.note = `The first ${after} events are no longer kept. ${this.note}`;
+          continue;
+        }
         if (error instanceof ApiError && error.status !== 0) {
-          await this.#takeRecord(error.status === 410 ? "This run's events are no longer kept; this is its record." : error.message);
+          await this.#takeRecord(gone ? "This run's events are no longer kept; this is its record." : error.message);
           break;
         }
       }
@@ -117,7 +126,8 @@ export class RunSession {
       this.state.takeRecord(run);
       this.wallTimeMs = run.wall_time_ms ?? null;
     } catch (error) {
-      this.state.takeRecord({ status: "interrupted", error: { code: error.code ?? "unknown", message: error.message } });
+      const { code = "unknown", message } = error;
+      this.state.takeRecord({ status: "interrupted", error: { code, message } });
     }
   }
 

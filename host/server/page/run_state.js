@@ -23,8 +23,10 @@ class Text {
 
 export class RunState {
   status = "running";
-  /** Whether moments are milliseconds since the start, or numbers of events: those that are told again have no times. */
+  /** Whether moments are milliseconds since the start, or numbers of events: what is told again has no times. */
   timed;
+  /** Whether the first events are missing: contexts are then met without having been opened. */
+  partial = false;
   contexts = new Map();
   calls = new Map();
   variables = new Map();
@@ -98,8 +100,13 @@ export class RunState {
     }
   }
 
+  #place(id, at) {
+    if (this.partial && !this.contexts.has(id)) this.#open({ context: id }, at);
+    return this.contexts.get(id);
+  }
+
   #write(id, call, text, at) {
-    const context = this.contexts.get(id);
+    const context = this.#place(id, at);
     if (!context) return;
     context.lastAt = at;
     const room = Math.max(0, Math.min(TEXT_MAX - context.text, RUN_TEXT_MAX - this.#chars));
@@ -127,7 +134,7 @@ export class RunState {
 
   #start({ call, context, name = null }, at) {
     this.callsTotal += 1;
-    const place = this.contexts.get(context);
+    const place = this.#place(context, at);
     if (!place || this.calls.size >= CALLS_MAX) return;
     place.lastAt = at;
     place.call = call;

@@ -1,9 +1,9 @@
 // One run on the page. Owns: when what is drawn, so that 100,000 events do not draw 100,000 times.
 
-import { attribute, el, put, say } from "./dom.js";
+import { attribute, el, errorParts, put, say } from "./dom.js";
 import { TEXT_MAX } from "./run_state.js";
 import { clipped, count, duration, indented } from "./text.js";
-import { Timeline, lengthOf, tokensOf } from "./timeline.js";
+import { Timeline, lengthOf, tokensOf, told } from "./timeline.js";
 import { Transcript } from "./transcript.js";
 
 const TABLE_ROWS_MAX = 1000;
@@ -120,7 +120,9 @@ export class RunView {
     const time = wallTimeMs ?? (state.timed ? this.#session.now : null);
     say(this.#parts.time, time === null ? "" : duration(time));
     const { prompt_tokens: prompt, cached_tokens: cached, completion_tokens: output } = state.usage;
-    const totals = [["prompt tokens", count(prompt)], ["of them cached", count(cached)], ["output tokens", count(output)]];
+    const totals = [
+      ["prompt tokens", count(prompt)], ["of them cached", count(cached)], ["output tokens", count(output)],
+    ];
     if (state.callsTotal > 0) totals.push(["calls", count(state.callsTotal)], ["contexts", count(state.contextsTotal)]);
     if (state.ended && state.cpuTimeUs !== null) totals.push(["own CPU time", duration(state.cpuTimeUs / 1000)]);
     put(this.#parts.totals, totals.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -134,7 +136,7 @@ export class RunView {
     const { state } = this.#session;
     const { error, result } = this.#parts;
     if (state.error) {
-      put(error, el("strong", {}, String(state.error.code)), el("pre", {}, clipped(String(state.error.message), TEXT_MAX)));
+      put(error, errorParts(state.error));
       error.hidden = false;
     }
     const shown = [];
@@ -144,7 +146,7 @@ export class RunView {
     }
     if (state.variables.size > 0) shown.push(el("h3", {}, "Variables"), variables(state.variables));
     if (state.forks.size > 0) {
-      const forks = [...state.forks].slice(0, 100).map(([context, named]) =>
+      const forks = [...state.forks].sort(([a], [b]) => a - b).slice(0, 100).map(([context, named]) =>
         el("div", {}, el("h4", {}, `Context ${context}`), variables(named)));
       shown.push(el("details", {}, el("summary", {}, `Variables of ${count(state.forks.size)} forks`), forks));
     }
@@ -158,11 +160,13 @@ export class RunView {
     const { channels, log, version } = this.#session.state;
     if ((channels.size === 0 && log.length === 0) || this.ownVersion === version) return;
     this.ownVersion = version;
-    const noted = (text) => (text.dropped === 0 ? text.text : `${text.text}\n… ${count(text.dropped)} more characters are not shown.`);
-    const shown = [];
-    for (const [name, text] of [...channels].slice(0, 50)) shown.push(el("h3", {}, "Sent on ", el("bdi", {}, name)), pre(noted(text)));
-    if (log.length > 0) shown.push(el("h3", {}, "Log"), el("pre", { tabindex: "0" }, log.slice(0, 200).map((part) =>
-      el("span", { class: part.stream }, noted(part)))));
+    const noted = ({ text, dropped }) => (dropped === 0 ? text : `${text}\n… ${count(dropped)} more are not shown.`);
+    const shown = [...channels].slice(0, 50).flatMap(([name, text]) =>
+      [el("h3", {}, "Sent on ", el("bdi", {}, name)), el("pre", { tabindex: "0" }, noted(text))]);
+    if (log.length > 0) {
+      const parts = log.slice(0, 200).map((part) => el("span", { class: part.stream }, noted(part)));
+      shown.push(el("h3", {}, "Log"), el("pre", { tabindex: "0" }, parts));
+    }
     put(this.#parts.own, ...shown);
     this.#parts.own.hidden = false;
   }
@@ -178,11 +182,13 @@ export class RunView {
       el("td", {}, state.timed ? duration(call.startedAt) : count(call.startedAt)),
       el("td", {}, lengthOf(call, state.timed)),
       (call.usage ? tokensOf(call.usage).map(count) : ["", "", ""]).map((cell) => el("td", {}, cell)),
-      el("td", {}, call.error ? clipped(`${call.error.code}: ${call.error.message}`, 300) : (call.reason ?? "going on"))));
+      el("td", {}, call.error ? told(call.error) : (call.reason ?? "going on"))));
     const table = el("table", {},
       el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, cell)))), el("tbody", {}, rows));
-    put(calls, el("summary", {}, "Calls"), el("div", { class: "table-scroller", tabindex: "0", role: "region", "aria-label": "Calls" }, table),
-      state.callsTotal > rows.length ? el("p", { class: "dim" }, `${count(state.callsTotal - rows.length)} more are not listed.`) : null);
+    const more = state.callsTotal - rows.length;
+    put(calls, el("summary", {}, "Calls"),
+      el("div", { class: "table-scroller", tabindex: "0", role: "region", "aria-label": "Calls" }, table),
+      more > 0 ? el("p", { class: "dim" }, `${count(more)} more are not listed.`) : null);
   }
 
   async #cancel() {

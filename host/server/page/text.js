@@ -1,7 +1,7 @@
 // Texts and numbers as people read them. Boundary: no DOM.
 
 // What is not seen, or moves what is: controls, bidi overrides, zero-width and tag characters, blanks that look like
-// nothing, lone surrogates. Kept as they are: line feed, tab, the joiners that scripts and emoji need, and Arabic signs.
+// nothing, lone surrogates. Kept as they are: line feed, tab, the joiners that scripts and emoji need, Arabic signs.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]/gu;
 const KEPT = /[\n\t\u200c\u200d\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]/u;
 

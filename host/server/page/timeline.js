@@ -18,7 +18,7 @@ const PARTS = ["cached", "fresh", "output"];
 export class Timeline {
   element;
   #session;
-  #drawing = svg("svg", { class: "timeline", role: "group", "aria-label": "Calls over time; arrow keys go from call to call" });
+  #drawing = svg("svg", { class: "timeline", role: "group", "aria-label": "Calls; arrow keys go on" });
   #axis = svg("g", { class: "axis", "aria-hidden": "true" });
   #lines = svg("g", { "aria-hidden": "true" });
   #bars = svg("g", {});
@@ -147,7 +147,7 @@ export class Timeline {
     const shown = name.length <= fits ? name : fits >= 3 ? `${name.slice(0, fits - 1)}…` : "";
     if (box.name.textContent !== shown) box.name.textContent = shown;
     this.#strip(box, call, width);
-    if (call.endedAt !== null || call.error) attribute(box.group, "aria-label", summary(call, this.#session.state.timed));
+    if (call.endedAt !== null) attribute(box.group, "aria-label", summary(call, this.#session.state.timed));
     if (this.#chosen === call) this.#look(call);
   }
 
@@ -245,6 +245,11 @@ export function lengthOf(call, timed) {
   return timed ? duration(length) : `${count(length)} events`;
 }
 
+/** An error in a line. */
+export function told(error) {
+  return clipped(`${error.code}: ${error.message}`, 300);
+}
+
 function summary(call, timed) {
   const name = clipped(call.name ?? `call ${call.id}`, 100);
   const parts = [`${name} on context ${call.context}`];
@@ -253,7 +258,7 @@ function summary(call, timed) {
     const [cached, fresh, output] = tokensOf(call.usage);
     parts.push(`${count(cached)} cached, ${count(fresh)} new, ${count(output)} output tokens`, call.reason);
   } else {
-    parts.push(call.error ? `${call.error.code}: ${clipped(call.error.message, 300)}` : "going on");
+    parts.push(call.error ? told(call.error) : "going on");
   }
   return parts.join(" · ");
 }

@@ -21,7 +21,7 @@ export class Transcript {
   // Blocks whose text grew since it was shown.
   #stale = new Set();
   #sight = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) this.#blocks.get(Number(target.dataset.context)).seen = isIntersecting;
+    for (const entry of entries) this.#blocks.get(Number(entry.target.dataset.context)).seen = entry.isIntersecting;
     if (this.#stale.size > 0) this.onseen();
   }, { rootMargin: "200px" });
 
@@ -100,7 +100,8 @@ class Block {
 
   constructor(context) {
     this.#context = context;
-    this.text = el("div", { class: "text", tabindex: "0", role: "region", "aria-label": `Text of context ${context.id}` });
+    const label = `Text of context ${context.id}`;
+    this.text = el("div", { class: "text", tabindex: "0", role: "region", "aria-label": label });
     this.element = el("article", { class: "block", "data-context": context.id },
       el("header", {}, el("h5", {}, `Context ${context.id}`), this.#state), this.text, this.#note);
   }
@@ -114,7 +115,8 @@ class Block {
     for (; this.#piece < pieces.length; this.#piece += 1, this.#offset = 0, this.#tail = null) {
       const piece = pieces[this.#piece];
       if (piece.fork !== undefined) {
-        this.text.append(el("span", { class: "forked", title: `Context ${piece.fork} was forked here` }, `↳ ${piece.fork}`));
+        const title = `Context ${piece.fork} was forked here`;
+        this.text.append(el("span", { class: "forked", title }, `↳ ${piece.fork}`));
         continue;
       }
       this.#write(piece);

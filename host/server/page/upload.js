@@ -1,7 +1,7 @@
 // Uploading a program: a file that is dropped or chosen, its name, progress, and what the server finds wrong with it.
 
 import { upload } from "./api.js";
-import { attribute, el, put } from "./dom.js";
+import { attribute, el, errorParts, put } from "./dom.js";
 import { bytes } from "./text.js";
 
 const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
@@ -9,8 +9,8 @@ const RULE = "1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit";
 
 /** A name for the program in a file of that name. */
 export function nameOf(file) {
-  const name = file.replace(/\.(component\.)?wasm$/i, "").toLowerCase().replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+/, "");
-  return name.slice(0, 64).replace(/-+$/, "");
+  const stem = file.replace(/\.(component\.)?wasm$/i, "").toLowerCase();
+  return stem.replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+/, "").slice(0, 64).replace(/-+$/, "");
 }
 
 /** Takes files from anywhere on the page; `uploaded(program)` is called after each. */
@@ -43,7 +43,8 @@ export function acceptFiles({ button, input, shade, uploaded }) {
 function open(files, uploaded) {
   const [file] = files;
   const name = el("input", {
-    id: "upload-name", value: nameOf(file.name), autocomplete: "off", spellcheck: "false", "aria-describedby": "upload-rule",
+    id: "upload-name", value: nameOf(file.name), autocomplete: "off", spellcheck: "false",
+    "aria-describedby": "upload-rule",
   });
   const tag = el("input", { id: "upload-tag", autocomplete: "off", spellcheck: "false", placeholder: "none" });
   const bar = el("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload" });
@@ -51,8 +52,8 @@ function open(files, uploaded) {
   const problem = el("div", { class: "error", role: "alert", hidden: true });
   const send = el("button", { type: "submit", class: "primary" }, "Upload");
   const abort = new AbortController();
-  const fail = (code, message) => {
-    put(problem, el("strong", {}, code), el("pre", { tabindex: "0" }, message));
+  const fail = (error) => {
+    put(problem, errorParts(error));
     problem.hidden = false;
   };
   const submit = async (event) => {
@@ -61,7 +62,7 @@ function open(files, uploaded) {
     for (const [what, input] of [["name", name], ["tag", tag]]) {
       const right = NAME.test(input.value) || (input === tag && input.value === "");
       attribute(input, "aria-invalid", right ? null : "true");
-      if (!right) return fail("invalid", `A ${what} is ${RULE}.`);
+      if (!right) return fail({ code: "invalid", message: `A ${what} is ${RULE}.` });
     }
     send.disabled = true;
     bar.hidden = false;
@@ -77,23 +78,24 @@ function open(files, uploaded) {
       dialog.close();
       uploaded(program);
     } catch (error) {
-      if (error.name !== "AbortError") fail(String(error.code ?? "error"), error.message);
+      if (error.name !== "AbortError") fail(error);
     } finally {
       send.disabled = false;
       bar.hidden = true;
       put(state);
     }
   };
-  const others = files.length > 1 ? el("p", { class: "dim" }, `The other ${files.length - 1} files are left out: one at a time.`) : null;
+  const others = files.length - 1;
   const form = el("form", { novalidate: true, on: { submit } },
     el("h2", { id: "upload-title" }, "Upload a program"),
     el("p", {}, el("bdi", {}, file.name), el("span", { class: "dim" }, ` · ${bytes(file.size)}`)),
-    others,
+    others > 0 ? el("p", { class: "dim" }, `The other ${others} files are left out: one at a time.`) : null,
     el("label", { for: "upload-name" }, "Name"), name,
     el("p", { class: "help", id: "upload-rule" }, `${RULE}. A name that is there gets a new version.`),
     el("label", { for: "upload-tag" }, "Tag"), tag,
     bar, state, problem,
-    el("div", { class: "actions" }, send, el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel")));
+    el("div", { class: "actions" },
+      send, el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel")));
   const dialog = el("dialog", { class: "upload-dialog", "aria-labelledby": "upload-title" }, form);
   dialog.addEventListener("close", () => {
     abort.abort();
