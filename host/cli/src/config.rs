@@ -1,6 +1,7 @@
 //! What `run` was asked to do, checked: flags, environment and files of configuration as one value that is right.
 
 mod remote;
+mod serve;
 
 use std::{
     fs,
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use remote::{RemoteRunConfig, client};
+pub(crate) use serve::ServeConfig;
 
 /// What `run` does, here.
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl RunConfig {
             stats: flags.output.stats,
             model: ModelConfig::new(&flags.model, environment)?,
             engine: EngineConfig::new(&flags.engine),
-            log_level: flags.engine.log_level,
+            log_level: flags.engine.log_level.unwrap_or(LogLevel::Error),
             seed: flags.sampling.seed,
             defaults: sampling(&flags.sampling)?,
             limits: limits(&flags.limits),

@@ -21,9 +21,10 @@ use sglhost_engine::{Call, Engine, EngineHandle, Model, Request, ServedModel, Sy
 use sglhost_model::{ModelError, OpenOptions, Opened};
 use sglhost_runtime::{Program, Runtime, RuntimeConfig, RuntimeError};
 use sglhost_text::TextError;
+use tokio::runtime::Handle;
 
 use crate::{
-    component::read_component, config::ModelConfig, device, environment::CACHE, explain, failure::Failure,
+    compiling, component::read_component, config::ModelConfig, device, environment::CACHE, explain, failure::Failure,
     interrupt::Interrupt, model::ModelStore,
 };
 
@@ -69,30 +70,52 @@ pub(crate) struct House {
     engine: Arc<LateEngine>,
 }
 
+/// What a house is made of.
+pub(crate) struct HouseParts<'a> {
+    /// Compiled programs are kept below it, if it can be used.
+    pub(crate) cache: &'a Path,
+    /// What all runs share.
+    pub(crate) host_limits: HostLimits,
+    /// What each run may use.
+    pub(crate) run_limits: RunLimits,
+    /// Where strangers' programs are carried out; none for the user's own.
+    pub(crate) guests: Option<Handle>,
+}
+
 impl House {
-    /// A sandbox for `concurrent_runs` runs at once, with compiled programs kept below `cache` if that can be used. It
-    /// serves no model yet.
+    /// A sandbox for `concurrent_runs` runs at once of the user's own programs, with compiled programs kept below `cache`
+    /// if that can be used. It serves no model yet.
     ///
     /// # Errors
     /// The machine gives no address space or thread.
     pub(crate) fn new(cache: &Path, concurrent_runs: usize, run_limits: RunLimits) -> Result<Self, Failure> {
-        let host_limits = HostLimits {
-            concurrent_runs_max: u32::try_from(concurrent_runs).unwrap_or(u32::MAX),
-            ..HostLimits::default()
-        };
+        let concurrent_runs_max = u32::try_from(concurrent_runs).unwrap_or(u32::MAX);
+        let host_limits = HostLimits { concurrent_runs_max, ..HostLimits::default() };
+        Self::open(HouseParts { cache, host_limits, run_limits, guests: None })
+    }
+
+    /// A sandbox. One for strangers' programs compiles them in processes of their own, for which the cache must be there.
+    ///
+    /// # Errors
+    /// The machine gives no address space or thread.
+    pub(crate) fn open(parts: HouseParts<'_>) -> Result<Self, Failure> {
+        let HouseParts { cache, host_limits, run_limits, guests } = parts;
         let engine = Arc::new(LateEngine::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let isolation = guests.is_some().then(compiling::isolation).transpose().map_err(Failure::other)?;
+        let isolated = isolation.is_some();
         let open = |compile_cache| {
             let config = RuntimeConfig {
                 run_limits: run_limits.clone(),
                 host_limits: host_limits.clone(),
                 compile_cache,
-                ..RuntimeConfig::default()
+                isolation: isolation.clone(),
+                guests: guests.clone(),
             };
             Runtime::new(config, engine.clone(), clock.clone(), entropy())
         };
         let runtime = match open(Some(cache.join("programs"))) {
-            Err(error @ RuntimeError::Cache { .. }) => {
+            Err(error @ RuntimeError::Cache { .. }) if !isolated => {
                 // It saves time and nothing else; what needs the folder says so itself.
                 eprintln!("note: {error}\nnote: programs are compiled anew each time; {CACHE} names another folder");
                 open(None)
@@ -127,6 +150,20 @@ impl House {
         let served = Served { engine: engine.map_err(Failure::other)?, kv_tokens, context_length };
         assert!(self.engine.0.set(served).is_ok(), "a house serves one model, once");
         Ok(())
+    }
+
+    /// What a server asks of it, once it serves a model.
+    pub(crate) fn served(&self) -> Option<sglhost_server::Served> {
+        let metrics = self.engine.0.get()?.engine.metrics().cloned().collect();
+        Some(sglhost_server::Served { engine: self.engine.clone(), metrics })
+    }
+
+    /// Waits until the device of the model is lost for good.
+    pub(crate) async fn lost(&self) -> Error {
+        match self.engine.0.get() {
+            Some(served) => served.engine.lost().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -196,7 +233,7 @@ fn open_on(
 }
 
 /// Seeds for runs that bring none: a hash keyed by the operating system's randomness, over a counter.
-fn entropy() -> Arc<dyn Fn() -> u64 + Send + Sync> {
+pub(crate) fn entropy() -> Arc<dyn Fn() -> u64 + Send + Sync> {
     let (state, counter) = (std::hash::RandomState::new(), AtomicU64::new(0));
     Arc::new(move || state.hash_one(counter.fetch_add(1, Ordering::Relaxed)))
 }

@@ -2,7 +2,7 @@
 //!
 //! *Not here*: what `build` needs of a toolchain, which `build.rs` documents beside its options.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Where models, compiled programs and downloads under way live; `SGLHOST_CACHE` by default below the user's cache.
 pub(crate) const CACHE: &str = "SGLHOST_CACHE";
@@ -20,6 +20,9 @@ const HUB_TOKEN: &str = "HF_TOKEN";
 pub(crate) const SERVER: &str = "SGLHOST_SERVER";
 /// The key that a server asks for, when no `--key-file` is given. Never a flag: everybody sees a process's flags.
 pub(crate) const KEY: &str = "SGLHOST_KEY";
+/// When this process started itself again after it lost its device, in seconds since the Unix epoch: from itself, to
+/// itself.
+pub(crate) const RESTARTED: &str = "SGLHOST_RESTARTED";
 /// The public hub of model repositories.
 const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
 
@@ -28,6 +31,8 @@ const DEFAULT_HUB_ENDPOINT: &str = "https://huggingface.co";
 pub(crate) struct Environment {
     /// The cache folder.
     pub(crate) cache: PathBuf,
+    /// When this process started itself again, if it did.
+    pub(crate) restarted_at: Option<Duration>,
     /// The data folder of `serve` and `tenant` when no flag names one.
     pub(crate) data: PathBuf,
     /// The model to use when no flag names one.
@@ -96,6 +101,7 @@ impl Environment {
         Self {
             cache,
             data,
+            restarted_at: text(RESTARTED).and_then(|text| text.parse().ok()).map(Duration::from_secs),
             model: text(MODEL),
             device: text(DEVICE),
             no_color: set("NO_COLOR").is_some(),

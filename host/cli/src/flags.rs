@@ -4,6 +4,7 @@
 //! program knows (`split.rs`, `arguments.rs`).
 
 mod client;
+mod serve;
 mod tenant;
 
 use std::{path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use sglhost_model::MEMORY_FRACTION;
 use crate::units::{parse_memory_limit, parse_time_limit};
 
 pub(crate) use client::{ClientCommand, ListFlags, LogsFlags, PushFlags, RunsFlags, ServerFlags, UsageFlags};
+pub(crate) use serve::ServeFlags;
 pub(crate) use tenant::{DataFlags, KeyCommand, QuotaFlags, TenantCommand};
 
 /// Hosts prompt programs, WebAssembly components, next to the model they prompt.
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Build(BuildFlags),
     /// Start a new program
     New(NewFlags),
+    /// Serve programs over HTTP: their runs, events and usage, and a page
+    Serve(Box<ServeFlags>),
     /// What is asked of a server.
     #[command(flatten)]
     Client(ClientCommand),
@@ -227,9 +231,10 @@ pub(crate) struct EngineFlags {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u16).range(1..=16384))]
     pub(crate) chunked_prefill_size: Option<u16>,
 
-    /// What the engine writes to standard error: `info` has a line for each prefill batch, as SGLang's
-    #[arg(long, value_enum, default_value_t = LogLevel::Error, value_name = "LEVEL")]
-    pub(crate) log_level: LogLevel,
+    /// What is written to standard error: `info` has a line for each prefill batch, as SGLang's, and for each request
+    /// [default: error; of a server: info]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
 }
 
 /// Whom the engine serves next.

@@ -7,6 +7,7 @@ mod arguments;
 mod build;
 mod client;
 mod command;
+mod compiling;
 mod component;
 mod config;
 mod device;
@@ -15,10 +16,12 @@ mod environment;
 mod explain;
 mod failure;
 mod flags;
+mod guests;
 mod interrupt;
 mod model;
 mod new;
 mod render;
+mod restart;
 mod split;
 mod units;
 
@@ -28,7 +31,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::{
     build::BuildOptions,
-    config::{RemoteRunConfig, RunConfig},
+    config::{RemoteRunConfig, RunConfig, ServeConfig},
     environment::Environment,
     failure::Failure,
     flags::{Command, Flags},
@@ -40,6 +43,9 @@ use crate::{
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    if let Some(order) = compiling::order() {
+        return sglhost_runtime::compile_child(&order);
+    }
     let command = Flags::command();
     let run = command.find_subcommand("run").cloned().unwrap_or_default();
     let line = split::split_run_line(&run, std::env::args_os().collect());
@@ -109,6 +115,9 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
                 Some(Wanted::Remote(config)) => command::remote::run(*config, &interrupt).await,
                 None => command::program_help::print(run, &flags, &environment, &interrupt).await,
             },
+            Command::Serve(flags) => {
+                command::serve::serve(ServeConfig::new(&flags, &environment)?, &environment, &interrupt).await
+            }
             Command::Client(command) => command::remote::perform(command, &environment, &interrupt).await,
             Command::Tenant(command) => command::tenant::tenant(command, &environment).await,
             Command::Inspect(flags) => command::inspect::inspect(&flags, &environment).await,

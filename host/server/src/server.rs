@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use sglhost_core::Clock;
 use sglhost_runtime::Runtime;
@@ -132,6 +133,11 @@ impl Server {
         };
         tokio::join!(connections, stopping);
         housekeeping.abort();
+    }
+
+    /// Refuses new runs, gives those under way `timeout` to end, and cancels the others; it goes on to answer.
+    pub async fn drain_within(&self, timeout: Duration) {
+        self.0.runs.drain(timeout).await;
     }
 
     /// Serves metrics, of all tenants and to everybody who can reach the listener, until this is dropped.

@@ -46,8 +46,8 @@ pub(crate) async fn run(config: RunConfig, environment: &Environment, interrupt:
     }
 }
 
-/// Lets the engine write to standard error.
-fn write_log(level: LogLevel) {
+/// Lets what is below write to standard error.
+pub(crate) fn write_log(level: LogLevel) {
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,

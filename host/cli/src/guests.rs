@@ -1,0 +1,44 @@
+//! Threads that carry out programs: of low priority, so that what they compute does not slow the engine, which serves all
+//! of them.
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::failure::Failure;
+
+/// How much nicer they are than the engine: of a full core the scheduler leaves them a tenth.
+#[cfg(unix)]
+const NICE: i32 = 10;
+
+/// The threads, as long as this lives.
+pub(crate) struct Guests(Option<Runtime>);
+
+impl Guests {
+    /// Starts a thread for each core.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let mut builder = Builder::new_multi_thread();
+        builder.thread_name("guests").enable_all();
+        #[cfg(unix)]
+        builder.on_thread_start(|| {
+            // Of this thread alone, on Linux. Where it is refused they are as important as all others.
+            let _ = rustix::process::nice(NICE);
+        });
+        Ok(Self(Some(builder.build().map_err(Failure::other)?)))
+    }
+
+    /// To start runs on them.
+    pub(crate) fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        // A runtime may not be waited for within another.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
