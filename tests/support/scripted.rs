@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Small, so that a slow reader is felt at once.
 const DELTAS_BUFFERED: usize = 4;
-/// Bytes are tokens 0 to 255.
-const END: TokenId = 256;
+/// Ends a text; bytes are tokens 0 to 255.
+pub const END: TokenId = 256;
 
 /// The engine, and what a test sees of it.
 #[derive(Debug)]
@@ -206,7 +206,11 @@ fn constrained(tokenizer: &Tokenizer, constraint: &Constraint) -> String {
 }
 
 /// GPT-2's byte-level vocabulary without a merge: each byte is a token, in order.
-fn byte_tokenizer() -> Tokenizer {
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn byte_tokenizer() -> Tokenizer {
     let mut shifted = 256;
     let mut tokens: Vec<String> = (0..=255_u8)
         .map(|byte| match byte {

@@ -52,6 +52,8 @@ pub const PROGRAM_NAMES_MAX: u32 = 65_536;
 pub const RUN_RECORDS_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a run's error message in a list of runs; asking for the run itself gives all of it.
 pub const LISTED_MESSAGE_BYTES_MAX: usize = 1024;
+/// Bytes of what a client is told of a request that is refused: what is wrong with it may be a name of megabytes.
+pub const REFUSAL_BYTES_MAX: usize = 4096;
 /// Changes that wait for the store's writer; more wait to be let in.
 pub const STORE_CHANGES_WAITING_MAX: usize = 1024;
 /// Changes that the store writes to disk at once; what waits is written together.

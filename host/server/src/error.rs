@@ -10,6 +10,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use sglhost_core::limits::REFUSAL_BYTES_MAX;
 use sglhost_core::{Error, ErrorCode};
 use sglhost_runtime::RuntimeError;
 use sglhost_store::StoreError;
@@ -149,7 +150,8 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
+        let message = &self.message[..self.message.floor_char_boundary(REFUSAL_BYTES_MAX)];
+        let body = Json(json!({"error": {"code": self.code, "message": message}}));
         let mut response = (self.status, body).into_response();
         if let Some(after) = self.retry_after {
             // Whole seconds, rounded up: a client that comes back then is not too early.
