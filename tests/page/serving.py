@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,13 +22,6 @@ def environment():
     return {**kept, "SGLHOST_DEVICE": "cpu"}
 
 
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 class Server:
     """`sglhost serve`, until the end of the block."""
 
@@ -41,19 +33,18 @@ class Server:
         self._process = None
 
     def __enter__(self):
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        command = [self._binary, "serve", "--listen", f"127.0.0.1:{port}", "--data", self.data]
-        with open(self._log, "ab") as log:
+        command = [self._binary, "serve", "--port", "0", "--data", self.data]
+        with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment(), text=True
             )
-        deadline = time.monotonic() + 120
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.__exit__()
-                raise AssertionError(f"the server did not start; {self._log} says why")
-            time.sleep(0.1)
+        # Once it serves, it says where.
+        line = self._process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found is None:
+            self.__exit__()
+            raise AssertionError(f"the server did not start: {line}; {self._log} says more")
+        self.url = found[0]
         return self
 
     def __exit__(self, *_):
@@ -63,13 +54,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
         shutil.rmtree(self.data, ignore_errors=True)
-
-    def _ready(self):
-        try:
-            return urllib.request.urlopen(f"{self.url}/ready", timeout=5).status == 200
-        except OSError:
-            return False
 
     def upload(self, name, component, key=None):
         """Uploads a program, past the page."""
