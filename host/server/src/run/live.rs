@@ -15,6 +15,8 @@ use crate::error::ApiError;
 
 /// What a run takes in memory besides its events and its record.
 const RUN_BYTES: usize = 1024;
+/// What a variable, or a context, takes besides its texts.
+const FIELD_BYTES: usize = 64;
 
 /// A run under way, or one that ended and whose events are still kept.
 pub struct LiveRun {
@@ -37,7 +39,7 @@ pub(super) struct Progress {
     pub(super) record: RunRecord,
     /// Over the calls that have finished.
     pub(super) usage: Usage,
-    /// Bytes of the record's texts, about.
+    /// Bytes of the record, about.
     pub(super) record_bytes: usize,
 }
 
@@ -151,8 +153,9 @@ impl LiveRun {
         match event {
             Event::CallFinished { name, text, usage, .. } => {
                 progress.usage.add(*usage);
-                progress.record_bytes += name.as_ref().map_or(0, |name| name.len() + text.len());
+                progress.record_bytes += name.as_ref().map_or(0, |name| name.len() + text.len() + FIELD_BYTES);
             }
+            Event::ContextOpened { .. } => progress.record_bytes += FIELD_BYTES,
             Event::RunFinished { result: Ok(result), .. } => progress.record_bytes += result.len(),
             _ => {}
         }
