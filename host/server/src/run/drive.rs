@@ -208,7 +208,11 @@ impl Driver {
 
     /// Stores the end; none if the store failed.
     async fn try_storing(&self, live: &LiveRun, end: &RunEnd) -> Option<Stored> {
-        match self.store.finish_run(live.id(), end.clone()).await {
+        // In a task of its own, so that a bug there is a failure like any other.
+        let (store, id, end) = (Arc::clone(&self.store), live.id(), end.clone());
+        let storing = tokio::spawn(async move { store.finish_run(id, end).await });
+        let bug = |_| Err(StoreError::Failed("a bug, of which the log tells".to_owned()));
+        match storing.await.unwrap_or_else(bug) {
             Ok(()) => Some(Stored::Done),
             // Removed together with its tenant.
             Err(StoreError::NotFound { .. }) => Some(Stored::Unknown),

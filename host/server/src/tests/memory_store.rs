@@ -21,6 +21,7 @@ struct Rows {
     runs: BTreeMap<RunId, (TenantId, RunRow)>,
     usage: BTreeMap<TenantId, UsageDay>,
     failures: u32,
+    bugs: u32,
     ends: u32,
 }
 
@@ -28,6 +29,11 @@ impl MemoryStore {
     /// The next so many calls fail.
     pub(crate) fn fail(&self, times: u32) {
         self.lock().failures = times;
+    }
+
+    /// The next so many calls panic.
+    pub(crate) fn panic(&self, times: u32) {
+        self.lock().bugs = times;
     }
 
     /// Times that a run's end was taken down.
@@ -41,6 +47,10 @@ impl MemoryStore {
 
     fn rows(&self) -> Result<MutexGuard<'_, Rows>, StoreError> {
         let mut rows = self.lock();
+        if rows.bugs > 0 {
+            rows.bugs -= 1;
+            panic!("as the test asked");
+        }
         if rows.failures > 0 {
             rows.failures -= 1;
             return Err(StoreError::Failed("as the test asked".to_owned()));

@@ -90,6 +90,17 @@ async fn a_bug_in_the_task_ends_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bug_in_the_store_is_a_failure_of_it() {
+    let house = House::new();
+    let run = house.start(1, How { detached: true, ..How::default() }).await;
+    house.store.panic(2);
+    run.send(well()).await;
+    assert_eq!(run.live.ended().await.status, RunStatus::Succeeded);
+    assert!(house.admission.vacant(Duration::from_secs(10)).await);
+    assert_eq!((house.stored(&run).await, house.store.ends()), (run.live.row(), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_whose_tenant_is_removed_is_cancelled() {
     let house = House::new();
     let run = house.start(1, How { detached: true, ..How::default() }).await;
