@@ -77,4 +77,7 @@ step "tests"
 cargo test --locked --workspace --no-fail-fast
 cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 
+step "the page in a browser"
+tests/page/run.sh
+
 step "done"

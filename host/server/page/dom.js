@@ -51,7 +51,7 @@ export function say(element, text) {
 /** What says why something failed: the code and the message of an error, which may be long. */
 export function errorParts(error) {
   return [
-    el("strong", {}, String(error.code ?? "error")),
+    error.code === undefined ? null : el("strong", {}, String(error.code)),
     el("pre", { tabindex: "0" }, clipped(String(error.message), MESSAGE_MAX)),
   ];
 }

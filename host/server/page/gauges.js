@@ -19,7 +19,7 @@ export class Gauges {
   take(status) {
     const { engine, runs } = status;
     const wanted = engine
-      ? [["running", engine.running], ["queued", engine.queued], ["KV slots", engine.used_slots, engine.slots]]
+      ? [["running", engine.running], ["queued", engine.queued], ["KV slots", engine.used_slots, engine.slots || undefined]]
       : [["live runs", runs.live, runs.max ?? undefined]];
     if ([...this.#shown.keys()].join() !== wanted.map(([name]) => name).join()) {
       this.#shown = new Map(wanted.map(([name]) => [name, new Gauge(name)]));

@@ -17,7 +17,9 @@ const SEED = {
 export class Programs {
   #place;
   #list = el("ul", { class: "list" });
-  #more = el("button", { type: "button", class: "quiet", on: { click: () => this.#page() } }, "Show more");
+  #more = el("button", {
+    type: "button", class: "quiet", hidden: true, on: { click: () => this.#page() },
+  }, "Show more");
   #empty = el("p", { class: "dim", hidden: true }, "None yet. Drop a .wasm file anywhere on this page.");
   #problem = el("p", { class: "problem", role: "alert" });
   #next = null;

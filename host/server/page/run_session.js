@@ -122,7 +122,16 @@ export class RunSession {
   async #takeRecord(why) {
     this.note = why;
     try {
-      const run = await json("GET", `/v1/runs/${this.id}`);
+      let run = await json("GET", `/v1/runs/${this.id}`);
+      // The server takes a moment to see that its reader is gone.
+      for (let tries = 0; run.status === "running" && tries < RETRIES_MAX; tries += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        run = await json("GET", `/v1/runs/${this.id}`);
+      }
+      if (run.status === "running") {
+        this.note = `${why} The run goes on; open it again to follow it.`;
+        run.status = "interrupted";
+      }
       this.state.takeRecord(run);
       this.wallTimeMs = run.wall_time_ms ?? null;
     } catch (error) {

@@ -8,7 +8,9 @@ const PAGE = 20;
 
 export class Runs {
   #list = el("ul", { class: "list" });
-  #more = el("button", { type: "button", class: "quiet", on: { click: () => this.#older() } }, "Show more");
+  #more = el("button", {
+    type: "button", class: "quiet", hidden: true, on: { click: () => this.#older() },
+  }, "Show more");
   #empty = el("p", { class: "dim", hidden: true }, "None yet.");
   #problem = el("p", { class: "problem", role: "alert" });
   #shown = PAGE;
