@@ -21,6 +21,8 @@ mod readers;
 mod record;
 mod schema;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use async_trait::async_trait;

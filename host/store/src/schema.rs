@@ -63,6 +63,8 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
 }
 
 fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
+    // All statements there are: each is prepared once.
+    connection.set_prepared_statement_cache_capacity(128);
     connection.busy_timeout(STORE_BUSY)?;
     connection.pragma_update(None, "foreign_keys", true)
 }
