@@ -98,6 +98,18 @@ impl Request {
         Self::new("PUT", &format!("/v1/programs/{name}")).header("content-type", "application/wasm").body(component)
     }
 
+    /// Its method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Its target.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// One more header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -212,8 +224,16 @@ impl Connection {
     /// # Panics
     /// If nobody listens.
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server listens");
-        Self { stream, read: VecDeque::new(), body: Body::Bytes(0) }
+        Self::try_open(address).await.expect("the server listens")
+    }
+
+    /// Opens one.
+    ///
+    /// # Errors
+    /// That of the operating system, if nobody listens.
+    pub async fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        Ok(Self { stream, read: VecDeque::new(), body: Body::Bytes(0) })
     }
 
     /// Writes, unless the server has closed the connection.
@@ -266,9 +286,14 @@ impl Connection {
         Some(head)
     }
 
-    /// The next piece of the body; none at its end. (At the end of a connection that breaks off, too: see
-    /// [`Self::answer`].)
-    async fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next piece of the body; none at its end.
+    ///
+    /// # Errors
+    /// The connection ends before the body does.
+    ///
+    /// # Panics
+    /// If what comes is no chunk.
+    pub async fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
         let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
         match self.body {
             Body::Bytes(0) => Ok(None),
@@ -308,11 +333,20 @@ impl Connection {
     /// If the answer breaks off.
     pub async fn answer(&mut self, method: &str) -> Option<Answer> {
         let head = self.head(method).await?;
+        let body = self.rest().await.unwrap_or_else(|_| panic!("it broke off: {head:?}"));
+        Some(Answer { head, body })
+    }
+
+    /// What is left of the body.
+    ///
+    /// # Errors
+    /// As [`Self::piece`].
+    pub async fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        while let Some(piece) = self.piece().await.unwrap_or_else(|_| panic!("it broke off: {head:?} {body:?}")) {
+        while let Some(piece) = self.piece().await? {
             body.extend(piece);
         }
-        Some(Answer { head, body })
+        Ok(body)
     }
 
     /// Whether the server closes the connection without another byte.

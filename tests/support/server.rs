@@ -16,7 +16,8 @@ use sglhost_server::{Served, Server, ServerConfig, ServerParts};
 use sglhost_store::{NewKey, SqliteStore, Store as _};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::http::{Answer, Events, Request};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub host_limits: HostLimits,
     /// How components are compiled elsewhere.
     pub isolation: Option<Isolation>,
+    /// What programs run on, if not on what serves.
+    pub guests: Option<Handle>,
 }
 
 /// A server.
@@ -47,7 +50,7 @@ pub struct TestServer {
     pub store: Arc<SqliteStore>,
     /// What runs programs.
     pub runtime: Runtime,
-    stop: Option<oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     _folder: TempDir,
 }
@@ -83,6 +86,7 @@ impl Setup {
             run_limits: attacked(),
             host_limits: HostLimits { concurrent_runs_max: 8, events_buffered_max: 8, ..HostLimits::default() },
             isolation: None,
+            guests: None,
         }
     }
 
@@ -100,7 +104,7 @@ impl Setup {
             host_limits: self.host_limits.clone(),
             compile_cache: Some(compiled.to_owned()),
             isolation: self.isolation,
-            guests: None,
+            guests: self.guests,
         };
         let engine = Arc::clone(&self.engine);
         let runtime = Runtime::new(config, engine, Arc::clone(&clock) as Arc<dyn Clock>, entropy.clone()).unwrap();
@@ -123,17 +127,17 @@ impl Setup {
         };
         let server = Server::open(parts).await.unwrap();
         server.serves(Served { engine: self.engine, metrics: self.metrics });
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = watch::channel(false);
         let serving = {
             let server = server.clone();
             tokio::spawn(async move {
                 let stopped = async {
-                    let _ = stopped.await;
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
                 };
                 server.serve(listener, stopped).await;
             })
         };
-        TestServer { address, server, store, runtime, stop: Some(stop), serving, _folder: folder }
+        TestServer { address, server, store, runtime, stop, serving, _folder: folder }
     }
 }
 
@@ -229,12 +233,17 @@ impl TestServer {
         value.unwrap_or_else(|| panic!("{line}: {text}")).trim().parse().unwrap()
     }
 
-    /// Tells it to stop, and waits until it did.
+    /// Tells it to stop.
+    pub fn tell_to_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// The same, and waits until it did.
     ///
     /// # Panics
     /// If it does not end well.
     pub async fn stop(mut self) {
-        let _ = self.stop.take().map(|stop| stop.send(()));
+        self.tell_to_stop();
         (&mut self.serving).await.unwrap();
     }
 }

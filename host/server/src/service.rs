@@ -106,6 +106,17 @@ impl Service {
         *self.readiness.write().unwrap_or_else(PoisonError::into_inner) = readiness;
     }
 
+    /// Whether runs may begin.
+    ///
+    /// # Errors
+    /// 503 before there is a model, after it was lost, and while the server is being stopped.
+    pub(crate) fn can_begin(&self) -> Result<(), ApiError> {
+        if self.runs.is_draining() {
+            return Err(ApiError::unavailable("the server is being stopped"));
+        }
+        self.served().map(drop)
+    }
+
     /// What computes.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub(crate) async fn start(
 ) -> Result<Response, ApiError> {
     let limits = &service.config.limits;
     segments.reference()?;
-    service.served()?;
+    service.can_begin()?;
     let read = service.bodies.read_json::<BatchBody>(request, limits.batch_body_bytes_max).await?;
     let (BatchBody { runs, concurrency }, received) = read;
     if runs.is_empty() || runs.len() > limits.batch_runs_max {
@@ -63,9 +63,6 @@ pub(crate) async fn start(
     if concurrency == 0 || concurrency > limits.batch_concurrency_max {
         let max = limits.batch_concurrency_max;
         return Err(ApiError::invalid(format!("concurrency is {concurrency}; it must be 1 to {max}")));
-    }
-    if service.runs.is_draining() {
-        return Err(ApiError::unavailable("the server is being stopped"));
     }
     let version = find(&service, &tenant, &segments).await?;
     let program = service.load(&version.digest).await?;
@@ -104,7 +101,7 @@ impl Batch {
     }
 
     async fn attempt(&self, start: StartRun) -> Result<Value, ApiError> {
-        self.service.served()?;
+        self.service.can_begin()?;
         let begun = self.service.runs.start(&self.tenant, self.program.clone(), &self.version, start).await?;
         Ok(match begun {
             Begun::New(handle) => json::run(&handle.ended().await),

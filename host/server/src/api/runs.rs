@@ -61,7 +61,7 @@ pub(crate) async fn start(
     let key = idempotency_key(request.headers(), limits)?;
     let events = wants_events(request.headers());
     let reference = segments.reference()?;
-    service.served()?;
+    service.can_begin()?;
     let (body, received) = service.bodies.read_json::<StartBody>(request, limits.run_body_bytes_max).await?;
     let version = find(&service, &tenant, &segments).await?;
     let program = service.load(&version.digest).await?;
