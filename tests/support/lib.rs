@@ -8,6 +8,7 @@ pub mod distance;
 pub mod golden;
 pub mod guests;
 pub mod http;
+pub mod load;
 pub mod model;
 pub mod scripted;
 pub mod scripted_model;

@@ -32,7 +32,7 @@ async fn check_with(attack: &'static str, limits: Option<RunLimits>, code: &str,
     assert_eq!(house.server.get(&house.mallory, &format!("/v1/runs/{id}")).await.json(), run);
     house.engine.open_gate();
     let last = house.server.follow(&house.alice, &waiting).await.rest().await.pop().unwrap();
-    assert_eq!(last.kind, "run.finished", "a neighbour from before {attack}");
+    assert!(last.data.contains("<4>"), "a neighbour from before {attack}: {}", last.data);
     house.settle(attack).await;
 }
 
@@ -94,6 +94,43 @@ async fn many_loops_beside_a_neighbour() {
         assert!(last.data.contains("limit-exceeded"), "{}", last.data);
     }
     house.settle("six loops").await;
+}
+
+/// What a run writes beyond its limit is dropped, and it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logging_much() {
+    let _alone = ALONE.lock().await;
+    let house = House::new().await;
+    let run = house.server.attack(&house.mallory, "log-much").await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let events = house.server.follow(&house.mallory, run["id"].as_str().unwrap()).await.rest().await;
+    let bytes: usize = events.iter().map(|event| event.data.len()).sum();
+    assert!(bytes < 256 << 10, "{bytes} bytes of events");
+    house.settle("logging much").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regex_bombs() {
+    let _alone = ALONE.lock().await;
+    let cpu_budget = std::time::Duration::from_secs(10);
+    let house = House::with(|setup| setup.run_limits = RunLimits { cpu_budget, ..setup.run_limits.clone() }).await;
+    let house = Arc::new(house);
+    let before = resident_bytes();
+    let attacker = tokio::spawn({
+        let house = Arc::clone(&house);
+        async move { house.server.attack(&house.mallory, "regex-bombs").await }
+    });
+    while !attacker.is_finished() {
+        house.neighbour("regex bombs").await;
+    }
+    let run = attacker.await.unwrap();
+    let codes = run["result"].as_array().unwrap_or_else(|| panic!("{run}"));
+    // What an automaton that is built as it is needed can hold is taken, and bounded when it is used.
+    let known = ["limit-exceeded", "invalid", "ok"];
+    assert!(codes.iter().all(|code| known.iter().any(|known| code == known)), "{run}");
+    assert_eq!(codes[..3], ["limit-exceeded"; 3], "{run}");
+    house.settle("regex bombs").await;
+    assert!(resident_bytes() < before + (256 << 20), "{before} before, {} after", resident_bytes());
 }
 
 /// Resident bytes of this process.

@@ -8,6 +8,7 @@ mod guests;
 mod heads;
 mod house;
 mod keys;
+mod load;
 mod pages;
 mod paths;
 mod sides;

@@ -28,6 +28,7 @@ pub(crate) async fn run(name: &str) -> Option<Result<String, Error>> {
         "many-contexts" => many_contexts().await,
         "endless" => endless().await,
         "draws" => draws().await,
+        "escapes" => escapes().await,
         _ => return None,
     })
 }
@@ -242,4 +243,17 @@ async fn draws() -> Result<String, Error> {
         seeds.push(generate(&context, "seed")?.finished().await?.text());
     }
     Ok(format!("{seeds:?}"))
+}
+
+/// What would clear a terminal, name it, write into its clipboard, and put text where other text was read.
+const ESCAPES: &str =
+    "\u{1b}[2J\u{1b}]0;owned\u{7}\u{1b}]52;c;b3duZWQ=\u{7}\u{9b}31m\u{8}\u{8}\r\u{202e}dnuor yaw rehto\u{7f}\0";
+
+/// Says it in every way there is.
+async fn escapes() -> Result<String, Error> {
+    crate::wasi::print(ESCAPES);
+    run::emit(ESCAPES.to_owned(), ESCAPES.to_owned()).await?;
+    let context = context(ESCAPES)?;
+    generate(&context, ESCAPES)?.finished().await?;
+    Err(Error { code: "program".to_owned(), message: ESCAPES.to_owned(), retryable: false })
 }

@@ -29,6 +29,7 @@ pub(crate) async fn run(attack: &str) -> Result<String, Error> {
         "wait" => wait().await,
         "scores" => scores().await,
         "constraints" => constraints().await,
+        "regex-bombs" => regex_bombs().await,
         "result" => Ok(format!("\"{}\"", "x".repeat(2 << 20))),
         "not-json" => Ok("{".to_owned()),
         "error" => Err(Error { code: "program".to_owned(), message: "of its own".to_owned(), retryable: false }),
@@ -179,4 +180,22 @@ async fn constraints() -> Result<String, Error> {
     loop {
         held.push(Constraint::regex("[a-z]+".to_owned()).await?);
     }
+}
+
+/// Patterns whose automata would take the machine's memory, or time without end.
+async fn regex_bombs() -> Result<String, Error> {
+    let bombs = [
+        "((a{1,1000}){1,1000}){1,1000}".to_owned(),
+        "(?:(?:(?:(?:x{1,60}){1,60}){1,60}){1,60}){1,60}".to_owned(),
+        "\\p{L}{1,20000}".to_owned(),
+        "(a|b)*a(a|b){40}".to_owned(),
+        "(".repeat(60_000),
+        "(a|ab|b)*".repeat(7000),
+        "x".repeat(1 << 20),
+    ];
+    let mut codes = Vec::new();
+    for bomb in bombs {
+        codes.push(Constraint::regex(bomb).await.map_or_else(|error| error.code, |_| "ok".to_owned()));
+    }
+    Ok(format!("{codes:?}"))
 }

@@ -98,6 +98,10 @@ pub(crate) fn run(name: &str) -> Option<Result<String, Error>> {
         "random-much" => Ok(random::get_random_bytes(1 << 40).len().to_string()),
         "wall-clock" => Ok(wall_clock::now().seconds.to_string()),
         "surroundings" => surroundings(),
+        "sleep" => {
+            sleep();
+            Ok("null".to_owned())
+        }
         "exit" => {
             exit::exit(Err(()));
             Ok(json("still here"))
