@@ -12,5 +12,6 @@ mod models;
 mod new_and_build;
 mod output;
 mod programs;
+mod server;
 mod show_programs;
 mod stopping;

@@ -55,6 +55,11 @@ impl ClientError {
         }
     }
 
+    /// Whether there is no such thing, for this tenant.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
     /// Whether what was asked for was there once and is gone.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::GONE, .. })

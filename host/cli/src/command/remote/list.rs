@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{ask, display_time, plain_name, width};
+use super::{ask, display_time, naming, plain_name, width};
 use crate::{
     client::{Client, ClientError, Listed, ProgramVersion, RunSummary},
     failure::Failure,
@@ -26,7 +26,8 @@ pub(super) async fn programs(client: Client, flags: ListFlags, interrupt: &Inter
         Some(name) => (format!("/v1/programs/{name}/versions"), "versions"),
         None => ("/v1/programs".to_owned(), "programs"),
     };
-    let listed = ask(&client, interrupt, move |client| client.list(&path, field, u32::MAX)).await?;
+    let listed = ask(&client, interrupt, move |client| client.list(&path, field, u32::MAX)).await;
+    let listed = naming(program.as_deref().unwrap_or("programs"), listed)?;
     if flags.json {
         return print(&format!("{:#}\n", json!({ (field): listed.items })));
     }

@@ -15,7 +15,7 @@ use sglhost_store::ProgramReference;
 pub(crate) use run::run;
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, path_of},
     config::client,
     environment::Environment,
     failure::Failure,
@@ -63,6 +63,17 @@ async fn ask<T: Send + 'static>(
     }
 }
 
+/// Names what was not found, where the server does not.
+fn naming<T>(what: impl std::fmt::Display, answer: Result<T, Failure>) -> Result<T, Failure> {
+    let what = what.to_string();
+    match answer {
+        Err(Failure::Client(error)) if error.is_not_found() && !error.to_string().contains(&what) => {
+            Err(Failure::Other(format!("{what}: {error}")))
+        }
+        answer => answer,
+    }
+}
+
 /// What the server's program says of itself, and what names this very version of it, whatever is pushed meanwhile.
 ///
 /// # Errors
@@ -72,7 +83,8 @@ pub(crate) async fn described(
     reference: ProgramReference,
     interrupt: &Interrupt,
 ) -> Result<(Description, String), Failure> {
-    let found = ask(client, interrupt, move |client| client.program(&reference)).await?;
+    let name = path_of(&reference);
+    let found = naming(name, ask(client, interrupt, move |client| client.program(&reference)).await)?;
     let exact = format!("{}@{}", found.name, found.version);
     let description = Description { name: found.title, description: found.description, arguments: found.arguments };
     Ok((description, exact))

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use sglhost_core::{Event, RunId};
 use sglhost_engine::SystemClock;
 
-use super::{ask, batch, described};
+use super::{ask, batch, described, naming};
 use crate::{
     client::{Client, RemoteRun, run_record},
     command::{
@@ -76,7 +76,7 @@ pub(super) async fn logs(
             }
             record(client, flags.run, interrupt).await
         }
-        shown => shown,
+        shown => naming(flags.run, shown),
     }
 }
 
