@@ -18,8 +18,13 @@ export class Gauges {
   /** Takes in an answer of `/v1/status`. */
   take(status) {
     const { engine, runs } = status;
+    // The engine tells of its slots once it has taken a step.
     const wanted = engine
-      ? [["running", engine.running], ["queued", engine.queued], ["KV slots", engine.used_slots, engine.slots || undefined]]
+      ? [
+        ["running", engine.running],
+        ["queued", engine.queued],
+        ["KV slots", engine.used_slots, engine.slots || undefined],
+      ]
       : [["live runs", runs.live, runs.max ?? undefined]];
     if ([...this.#shown.keys()].join() !== wanted.map(([name]) => name).join()) {
       this.#shown = new Map(wanted.map(([name]) => [name, new Gauge(name)]));

@@ -95,10 +95,11 @@ export class RunView {
     this.#ended = state.ended;
     this.#transcript.update();
     this.#head();
+    let more = false;
     if (first || began - this.#drawnAt > TIMELINE_EVERY) {
-      this.#timeline.update();
+      more = this.#timeline.update();
       this.#own();
-      this.#drawnAt = began;
+      this.#drawnAt = more ? -Infinity : began;
     }
     if (first) this.#result();
     // Less than half of the time is spent on drawing, however much there is. A timer that is set now comes after layout
@@ -109,7 +110,7 @@ export class RunView {
       this.#quietUntil = now + Math.max(0, 1.5 * (now - began) - 16);
       if (this.#missed) this.#plan();
     });
-    if (state.ended) clearInterval(this.#clock);
+    if (state.ended && !more) clearInterval(this.#clock);
   }
 
   #head() {

@@ -6,6 +6,8 @@ import { clipped, count, duration, visible } from "./text.js";
 
 const LANES_MAX = 200;
 const BARS_MAX = 1000;
+/** Bars that one drawing makes: more would stop everything for a moment. */
+const NEW_BARS_MAX = 100;
 const LANE = 30;
 const BAR = 22;
 const TOP = 24;
@@ -43,11 +45,11 @@ export class Timeline {
     this.#hint();
   }
 
-  /** Draws all as it is now. */
+  /** Draws all as it is now; says whether there is more to draw. */
   update() {
     const { state } = this.#session;
     const width = this.#scroller.clientWidth;
-    if (width === 0 || state.contexts.size === 0) return;
+    if (width === 0 || state.contexts.size === 0) return false;
     if (this.#contexts !== state.contexts.size) this.#order(state);
     const now = Math.max(this.#session.now, state.last);
     // While time goes on, the scale grows in steps, so that most bars stay where they are.
@@ -58,13 +60,15 @@ export class Timeline {
     attribute(this.#drawing, "height", height);
     this.#drawAxis(scale, height);
     for (const lane of this.#rows) this.#drawLane(lane, scale);
-    let drawn = 0;
-    for (const call of state.calls.values()) {
-      const lane = this.#lanes.get(call.context);
-      if (lane && drawn < BARS_MAX) this.#drawBar(call, lane, scale, (drawn += 1));
+    const calls = [...state.calls.values()].filter((call) => this.#lanes.has(call.context)).slice(0, BARS_MAX);
+    const drawn = this.#boxes.size + NEW_BARS_MAX;
+    for (const call of calls) {
+      if (this.#boxes.size >= drawn && !this.#boxes.has(call.id)) continue;
+      this.#drawBar(call, this.#lanes.get(call.context), scale);
     }
-    const left = state.callsTotal - drawn;
+    const left = state.callsTotal - calls.length;
     put(this.#note, left > 0 ? `${count(left)} more calls are not drawn.` : "");
+    return this.#boxes.size < calls.length;
   }
 
   // Children below their parents, in the order of opening.

@@ -43,10 +43,10 @@ export class Transcript {
     const unseen = this.#state.contextsTotal - this.#state.contexts.size + this.#leftOut;
     if (unseen > 0) put(this.#note, `${count(unseen)} more contexts are not shown.`);
     // First all reading, then all writing, then again: the layout is computed once.
-    const shown = [...this.#stale].filter((block) => block.seen);
-    const following = this.#state.ended ? [] : shown.filter((block) => block.nearEnd());
+    const shown = [...this.#stale].filter((block) => block.seen !== false);
+    const following = this.#state.ended ? [] : shown.filter((block) => block.seen && block.nearEnd());
     // The rest is shown once the run has ended, for the browser's own search.
-    const rest = this.#state.ended ? [...this.#stale].filter((block) => !block.seen).slice(0, 8) : [];
+    const rest = this.#state.ended ? [...this.#stale].filter((block) => block.seen === false).slice(0, 8) : [];
     for (const block of [...shown, ...rest]) {
       block.show();
       this.#stale.delete(block);
@@ -90,7 +90,8 @@ export class Transcript {
 }
 
 class Block {
-  seen = false;
+  /** Whether it is in sight; null until that is known. */
+  seen = null;
   #context;
   #piece = 0;
   #offset = 0;
