@@ -36,6 +36,16 @@ struct Client {
 /// Runs that use the model, use none, take long, and fail.
 const ATTACKS: [&str; 7] = ["nothing", "order", "forks-overlap", "select", "error", "sleep", "panic"];
 
+/// Uploads what all run: compiling it takes longer than a server lives here.
+pub(crate) async fn prepare(address: SocketAddr, ledger: &Ledger) {
+    let component = guests::component("tests/attacks/guests", "attacks");
+    for (tenant, key) in ledger.keys() {
+        let answer = Request::upload("attacks", &component).key(&key).send(address).await;
+        assert_eq!(answer.status(), 201, "{}", answer.text());
+        ledger.program(tenant, &answer.json());
+    }
+}
+
 impl Clients {
     /// Starts them.
     pub(crate) fn start(address: SocketAddr, data: PathBuf, ledger: Arc<Ledger>, seed: u64) -> Self {
@@ -82,8 +92,6 @@ impl Client {
     /// The same content under new names, new content under old ones.
     async fn upload(mut self) {
         let component = guests::component("tests/attacks/guests", "attacks");
-        let Some(answer) = self.ask(Request::upload("attacks", &component)).await else { return };
-        self.ledger.program(self.tenant, &answer.json());
         while self.goes_on() {
             let mark: u64 = self.random.random();
             let request = if self.random.random_bool(0.8) {
@@ -109,14 +117,6 @@ impl Client {
     }
 
     async fn run(mut self) {
-        // Somebody has to upload it first.
-        while self.goes_on() {
-            match self.ask(Request::get("/v1/programs/attacks")).await {
-                Some(answer) if answer.status() == 200 => break,
-                Some(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-                None => return,
-            }
-        }
         while self.goes_on() {
             let attack = ATTACKS[self.random.random_range(0..ATTACKS.len())];
             let again = match self.random.random_range(0..5) {

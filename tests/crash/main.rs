@@ -14,7 +14,7 @@ mod process;
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -41,6 +41,9 @@ async fn nothing_acknowledged_is_lost() {
     let data = folder.path().join("data");
     let ledger = Arc::new(Ledger::default());
     add_tenants(&data, &ledger).await;
+    let mut process = Process::start(&data);
+    clients::prepare(process.ready().await, &ledger).await;
+    process.kill();
     let mut checked = 0;
     for crash in 0..crashes {
         let mut process = Process::start(&data);
@@ -50,14 +53,17 @@ async fn nothing_acknowledged_is_lost() {
             process.kill();
             continue;
         }
+        let start = Instant::now();
         let address = process.ready().await;
+        let ready = start.elapsed();
         ledger.check(address).await;
         checked += 1;
+        let check = start.elapsed() - ready;
         let clients = Clients::start(address, data.clone(), Arc::clone(&ledger), random.random());
         tokio::time::sleep(Duration::from_millis(random.random_range(100..2500))).await;
         process.kill();
         clients.stop().await;
-        println!("crash {crash}: {}", ledger.summary());
+        println!("crash {crash} (ready in {ready:.1?}, checked in {check:.1?}): {}", ledger.summary());
     }
     let mut process = Process::start(&data);
     ledger.check(process.ready().await).await;

@@ -47,7 +47,9 @@ fn server(flags: &[String]) {
     let guests = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .on_thread_start(|| drop(rustix::process::nice(10)))
+        .on_thread_start(|| {
+            let _ = rustix::process::nice(10);
+        })
         .build()
         .unwrap();
     let step = Duration::from_millis(number(flags, "step-ms", 5));

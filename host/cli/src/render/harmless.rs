@@ -8,7 +8,7 @@ use std::{
 use crate::failure::Failure;
 
 /// The text with every control character but line ends and tabs replaced by a picture of it: nothing moves the cursor,
-/// renames the window or answers for the user.
+/// renames the window, answers for the user, or shows text in another order than it has.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
@@ -41,7 +41,8 @@ pub(crate) fn note(text: &str) {
 }
 
 fn is_control(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
+    let reorders = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && !matches!(c, '\n' | '\t')) || reorders
 }
 
 /// Unicode has pictures of the old control characters; the newer ones, of which U+009B begins commands too, have none.
@@ -64,6 +65,7 @@ mod tests {
         check("\x1b[31m\x07\x08\0", "␛[31m␇␈␀");
         check("a\r\nb\rc", "a\nb␍c");
         check("\u{9b}2J\x7f", "\u{fffd}2J␡");
+        check("\u{202e}dnik eb\u{2066}", "\u{fffd}dnik eb\u{fffd}");
         assert_eq!(one_line("a\n  b\tc\x1b"), "a b c␛");
     }
 }
