@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bodies;
+mod escapes;
 mod flood;
 mod guests;
 mod heads;
