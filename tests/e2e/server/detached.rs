@@ -83,7 +83,7 @@ impl Breaking {
 fn pass_on(mut client: TcpStream, mut server: TcpStream, bytes: usize) {
     let (mut asks, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     std::thread::spawn(move || std::io::copy(&mut asks, &mut asked));
-    let mut buffer = vec![0; 64];
+    let mut buffer = [0; 64];
     let mut left = bytes;
     while left > 0 {
         let wanted = buffer.len().min(left);

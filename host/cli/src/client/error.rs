@@ -14,7 +14,7 @@ pub(crate) enum ClientError {
     )]
     Unreachable { address: String, reason: String },
     /// It said no, and why.
-    #[error("{message}{}", way_out(*status, *retry_after))]
+    #[error("{message}{}", way_out(*status, message, *retry_after))]
     Refused {
         status: StatusCode,
         /// In the server's words.
@@ -35,8 +35,8 @@ pub(crate) enum ClientError {
 }
 
 /// What the user of a command line can do about a refusal that the server, which knows no command line, does not say.
-fn way_out(status: StatusCode, retry_after: Option<u64>) -> String {
-    match (status, retry_after) {
+fn way_out(status: StatusCode, message: &str, retry_after: Option<u64>) -> String {
+    match (status, retry_after.filter(|_| !message.contains("again in"))) {
         (StatusCode::UNAUTHORIZED, _) => format!("; {KEY} or --key-file holds the key to show it"),
         (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(seconds)) => {
             format!(" (again in {seconds} s)")

@@ -133,7 +133,7 @@ impl Desk {
         }
         if listed.is_empty() {
             note(&format!(
-                "no tenants in {}: a server on it asks for no key, and listens to this machine alone",
+                "no tenants in {}: a server that is started on it asks for no key, and answers this machine alone",
                 self.folder.display()
             ));
         }
@@ -150,7 +150,7 @@ impl Desk {
             versions(stored.programs),
         );
         let last = if tenants.len() == 1 {
-            " It is the last one: on this machine's own addresses a server then asks for no key."
+            " It is the last one: a server that is started after that asks for no key."
         } else {
             ""
         };

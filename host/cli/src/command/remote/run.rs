@@ -72,7 +72,7 @@ pub(super) async fn logs(
     match show.show(&mut RemoteRun::follow(client, flags.run), interrupt).await {
         Err(Failure::Client(error)) if error.is_gone() && output != OutputMode::Events => {
             if matches!(output, OutputMode::Text { .. }) {
-                note(&format!("note: {error}; this is what came of it"));
+                note(&format!("note: the server keeps the text of run {} no more; this is what came of it", flags.run));
             }
             record(client, flags.run, interrupt).await
         }
