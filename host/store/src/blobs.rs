@@ -95,7 +95,8 @@ impl Blobs {
         if !loose.is_empty() {
             let mut forget = connection.prepare_cached("DELETE FROM loose_blobs WHERE digest = ?1")?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-            for digest in loose.iter().filter(|digest| !held.contains_key(*digest)) {
+            // Those that somebody is putting too: they are looked at again when they are let go.
+            for digest in &loose {
                 forget.execute([&*digest.0])?;
             }
             transaction.commit()?;
