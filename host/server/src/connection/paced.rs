@@ -163,7 +163,7 @@ mod tests {
         let (mut stream, mut peer, _) = pair();
         let peer = tokio::spawn(async move {
             while peer.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(SECOND).await;
+                sleep(SECOND).await;
             }
         });
         let start = tokio::time::Instant::now();
@@ -202,7 +202,7 @@ mod tests {
         let (mut stream, mut peer, _) = pair();
         let slow = tokio::spawn(async move {
             for _ in 0..3 {
-                tokio::time::sleep(59 * SECOND).await;
+                sleep(59 * SECOND).await;
                 peer.read_exact(&mut [0; 1]).await.unwrap();
             }
             std::future::pending::<()>().await;
