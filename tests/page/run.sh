@@ -20,7 +20,7 @@ mkdir -p "$pictures"
 rm -f "$pictures"/*.png
 
 if [ -z "${SGLHOST:-}" ]; then
-    cargo build --quiet --locked --package sglhost
+    cargo build --quiet --locked --workspace --bin sglhost
     SGLHOST="$target/debug/sglhost"
 fi
 plugins/build.sh tip_suggestion tree_of_thought multi_turn_chat judge 2>"$pictures/build.log" ||

@@ -45,7 +45,8 @@ pub fn binary() -> &'static Path {
         let test = std::env::current_exe().expect("the test's own path");
         let profile = test.ancestors().nth(2).expect("the test lies in its profile's folder").to_owned();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "sglhost"]).arg("--manifest-path");
+        // Of the whole workspace, whose features are those of the tests: else what depends on tokio is built twice.
+        cargo.args(["build", "--quiet", "--workspace", "--bin", "sglhost"]).arg("--manifest-path");
         cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
         cargo.arg("--target-dir").arg(profile.parent().expect("a profile's folder lies in the target folder"));
         if profile.file_name() == Some(OsStr::new("release")) {
