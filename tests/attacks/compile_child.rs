@@ -7,9 +7,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
-use sglhost_core::limits::CompileLimits;
-use sglhost_runtime::{compile_child, confine};
+use sglhost_core::limits::{CompileLimits, HostLimits};
+use sglhost_engine::SystemClock;
+use sglhost_runtime::{Runtime, RuntimeConfig, compile_child, confine};
+use sglhost_tests::scripted::ScriptedEngine;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
         "compile" => return compile_child(&arguments[2]),
         "attempt" => attempt(&arguments[2]),
         "lie" => lie(&arguments[2]),
+        "make-runtime" => make_runtime(arguments[2].parse().unwrap()),
         other => panic!("{other:?}"),
     }
     ExitCode::SUCCESS
@@ -49,6 +53,19 @@ fn attempt(what: &str) {
             }
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// Says what keeps a runtime of 1024 places from being made where address space is short.
+fn make_runtime(address_space: u64) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
+    setrlimit(Resource::As, Rlimit { current: Some(address_space), maximum: Some(address_space) }).unwrap();
+    let host_limits = HostLimits { concurrent_runs_max: 1024, ..HostLimits::default() };
+    let config = RuntimeConfig { host_limits, ..RuntimeConfig::default() };
+    match Runtime::new(config, ScriptedEngine::new(), Arc::new(SystemClock::default()), Arc::new(|| 1)) {
+        Ok(_) => println!("made"),
+        Err(error) => println!("{error}"),
     }
 }
 

@@ -382,3 +382,16 @@ fn a_confined_process_gets_at_nothing() {
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && words.contains("memory allocation of"), "{output:?}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_machine_with_little_address_space_says_so() {
+    let output = Command::new(CHILD).args(["make-runtime", "1000000000000"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "the sandbox cannot be set up: failed to create memory pool mapping: mmap failed to reserve 0x81206000000 bytes: \
+         Cannot allocate memory (os error 12); 1024 runs at once take about 8200 GiB of address space, though not of \
+         memory, and 16400 mappings; let the process have them (`ulimit -v unlimited`, sysctl vm.max_map_count), or \
+         lower concurrent_runs_max\n"
+    );
+}

@@ -44,7 +44,7 @@ impl Sandbox {
         // Older kernels cannot tell which pages a run touched; then all that stay resident are cleared.
         let wasmtime = wasmtime::Engine::new(&config.wasmtime(true))
             .or_else(|_| wasmtime::Engine::new(&config.wasmtime(false)))
-            .map_err(setup)?;
+            .map_err(|error| RuntimeError::Setup(format!("{error:#}; {}", config.pool_needs())))?;
         Self::on(wasmtime, config, engine, clock, entropy)
     }
 
