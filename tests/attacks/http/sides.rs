@@ -114,9 +114,12 @@ async fn what_all_use_is_the_operators_business() {
     server.attack(&alice, "order").await;
     assert_eq!(server.get(&mallory, "/v1/status").await.json(), status);
     assert!(status.get("engine").is_none(), "{status}");
-    // (This test stands on the server's own machine, as its operator does. Elsewhere there are no metrics with tenants:
-    // `other_machines_see_no_metrics` in tests/http.)
+    // Metrics tell of all: with tenants they are for this machine alone, and not for whom it forwards.
     assert!(server.get("", "/metrics").await.text().contains("tenant=\"alice\""));
+    for name in ["x-forwarded-for", "Forwarded", "via", "x-real-ip", "x-forwarded-host"] {
+        let forwarded = Request::get("/metrics").header(name, "10.0.0.1").send(server.address).await;
+        assert_eq!(forwarded.verdict(), (404, "not-found".to_owned()), "{name}");
+    }
     server.stop().await;
 }
 

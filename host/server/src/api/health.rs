@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -41,12 +41,18 @@ pub(crate) async fn ready(State(service): State<Arc<Service>>) -> Response {
     }
 }
 
-/// `GET /metrics`: they tell of all tenants, so that with tenants only this machine may ask.
+/// What a proxy says of whom it asks for. (One that says nothing is its operator's business, who can serve metrics
+/// elsewhere and keep this address from being asked for.)
+const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// `GET /metrics`: they tell of all tenants, so that with tenants only this machine may ask, and for nobody else.
 pub(crate) async fn metrics(
     State(service): State<Arc<Service>>,
     peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let local = peer.is_some_and(|Extension(Peer(address))| is_loopback(address.ip()));
+    let local = peer.is_some_and(|Extension(Peer(address))| is_loopback(address.ip()))
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name));
     if local || !service.is_keyed() { Ok(all_metrics(State(service)).await) } else { Err(super::not_found().await) }
 }
 
