@@ -2,7 +2,7 @@
 //! first call, and whether slots, memory and open files are back after each round.
 //!
 //! `cargo run --release -p sglhost-tests --example serve_load -- [--clients 1000] [--seconds 60] [--rounds 3]
-//! [--step-ms 5] [--max-tokens 16] [--max-runs 1000]`
+//! [--step-ms 5] [--max-tokens 16] [--max-runs 1000] [--events-mib 32]`
 //!
 //! The server is a process of its own: the real server, store, runtime, engine, scheduler and cache over a model that
 //! follows a script, each of whose passes takes `step-ms`. The clients are this process, on the same machine.
@@ -57,7 +57,9 @@ fn server(flags: &[String]) {
     let mut setup = Setup::new(std::sync::Arc::clone(&engine) as _);
     setup.metrics = engine.metrics().cloned().collect();
     let max_runs = number(flags, "max-runs", 1000);
-    setup.limits = ServerLimits::default();
+    // The default keeps 256 MiB of ended runs' events, which takes minutes to fill: memory would seem to grow.
+    let events_bytes_max = usize::try_from(number(flags, "events-mib", 32)).unwrap() << 20;
+    setup.limits = ServerLimits { events_bytes_max, ..ServerLimits::default() };
     setup.run_limits = RunLimits::default();
     setup.host_limits = HostLimits { concurrent_runs_max: u32::try_from(max_runs).unwrap(), ..HostLimits::default() };
     setup.guests = Some(guests.handle().clone());
@@ -150,7 +152,7 @@ async fn settled(address: SocketAddr) -> String {
     loop {
         let text = Request::get("/metrics").send(address).await.text();
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-        if value("sglhost_live_runs ") == "0" && value("sglhost_running ") == "0" {
+        if value("sglhost_live_runs ") == "0" && value("sglhost_running_sequences ") == "0" {
             return value("sglhost_token_usage ");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
