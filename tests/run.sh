@@ -69,13 +69,17 @@ install_deny
 check_dependencies
 
 step "model and guests"
-cargo build --quiet --locked -p sglhost
-cargo run --quiet --locked -p sglhost -- model pull
+# With the workspace's features, as the tests are built: what depends on tokio is then built once.
+cargo build --quiet --locked --workspace --bin sglhost
+"$target/debug/sglhost" model pull
 plugins/build.sh
 
 step "tests"
 cargo test --locked --workspace --no-fail-fast
 cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
+
+step "requests by the thousand"
+tests/http/schemathesis.sh
 
 step "the page in a browser"
 tests/page/run.sh

@@ -73,6 +73,7 @@ async fn a_batch_has_runs_and_not_too_many() {
     check(json!({"runs": vec![json!({}); 1001]}), "this has 1001").await;
     check(json!({"runs": [{}], "concurrency": 0}), "it must be 1 to 64").await;
     check(json!({"runs": [{}], "concurrency": 65}), "it must be 1 to 64").await;
+    check(json!({"runs": [[]]}), "expected an object").await;
     check(json!({"runs": [{"detach": true}]}), "unknown field `detach`").await;
     let nothing = house.post("/v1/programs/none/batches", &json!({"runs": [{}]})).await;
     assert_eq!(nothing.verdict(), (404, "not-found".to_owned()));

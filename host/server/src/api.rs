@@ -12,6 +12,7 @@ mod runs;
 mod start;
 mod status;
 mod usage;
+mod whole;
 
 use std::sync::Arc;
 

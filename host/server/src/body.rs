@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ApiError;
+use crate::object::Object;
 
 /// Bytes of one permit: a semaphore counts in 32 bits.
 const PERMIT_BYTES: usize = 1 << 10;
@@ -90,7 +91,8 @@ impl Bodies {
         if !body.bytes.is_empty() && !right {
             return Err(unsupported("application/json"));
         }
-        let value = serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
+        let Object(value) =
+            serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
         Ok((value, body))
     }
 
@@ -211,11 +213,12 @@ mod tests {
             let read = bodies.read_json::<Value>(request, 1000).await;
             read.map(|(value, _)| value.to_string()).map_err(|error| error.status.as_u16())
         };
-        assert_eq!(read(Some("Application/JSON; charset=utf-8"), "[1]").await, Ok("[1]".to_owned()));
+        assert_eq!(read(Some("Application/JSON; charset=utf-8"), "{\"a\":1}").await, Ok("{\"a\":1}".to_owned()));
         assert_eq!(read(None, "").await, Ok("{}".to_owned()));
         assert_eq!(read(Some("text/plain"), "").await, Err(415));
         assert_eq!(read(Some("text/plain"), "{}").await, Err(415));
         assert_eq!(read(None, "{}").await, Err(415));
+        assert_eq!(read(Some("application/json"), "[]").await, Err(400));
         assert_eq!(read(Some("application/json"), "{} {}").await, Err(400));
         assert_eq!(read(Some("application/json"), "{\"a\":").await, Err(400));
     }

@@ -11,6 +11,7 @@ mod front;
 mod json;
 pub mod key;
 mod metrics;
+mod object;
 mod page;
 mod rate;
 mod run;

@@ -20,7 +20,9 @@ use sglhost_store::ProgramVersion;
 use super::parameters::Segments;
 use super::programs::find;
 use super::start::RunFields;
+use super::whole;
 use crate::auth::Caller;
+use crate::object::Object;
 use crate::service::Service;
 use crate::{ApiError, Begun, StartRun, Tenant, json};
 
@@ -31,7 +33,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
-    runs: Vec<RunFields>,
+    runs: Vec<Object<RunFields>>,
+    #[serde(default, deserialize_with = "whole::optional")]
     concurrency: Option<usize>,
 }
 
@@ -68,7 +71,7 @@ pub(crate) async fn start(
     let program = service.load(&version.digest).await?;
     let batch = Arc::new(Batch { service, tenant, program, version });
     let lines = stream::iter(runs.into_iter().enumerate())
-        .map(move |(index, fields)| {
+        .map(move |(index, Object(fields))| {
             let batch = Arc::clone(&batch);
             async move { json::batch_line(index, batch.run(fields).await) }
         })

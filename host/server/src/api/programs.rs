@@ -11,6 +11,7 @@ use sglhost_core::limits::COMPONENT_BYTES_MAX;
 use sglhost_store::{NewProgram, ProgramVersion, is_name};
 
 use super::parameters::{PageQuery, Segments, check_tag, query};
+use super::whole;
 use crate::auth::Caller;
 use crate::body::{mime, unsupported};
 use crate::service::Service;
@@ -143,6 +144,7 @@ pub(crate) async fn tag(
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Fields {
+        #[serde(deserialize_with = "whole::required")]
         version: u32,
     }
     let (name, tag) = (segments.program()?, segments.tag()?);

@@ -17,7 +17,9 @@ use sha2::{Digest, Sha256};
 use super::parameters::{PageQuery, Segments, query};
 use super::programs::find;
 use super::start::{RunFields, Sampling, no_arguments};
+use super::whole;
 use crate::auth::Caller;
+use crate::object::Object;
 use crate::service::Service;
 use crate::{ApiError, Begun, LiveRun, Tenant, json, sse};
 
@@ -31,9 +33,10 @@ struct StartBody {
     #[serde(default = "no_arguments")]
     arguments: Box<RawValue>,
     #[serde(default)]
-    sampling: Sampling,
+    sampling: Object<Sampling>,
+    #[serde(default, deserialize_with = "whole::optional")]
     seed: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::required")]
     priority: i32,
     #[serde(default)]
     detach: bool,

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 use sglhost_core::SamplingParams;
 use sglhost_runtime::Description;
 
+use super::whole;
+use crate::object::Object;
 use crate::{ApiError, StartRun};
 
 /// One run: all of it may be left out.
@@ -17,9 +19,10 @@ pub(crate) struct RunFields {
     #[serde(default = "no_arguments")]
     pub(crate) arguments: Box<RawValue>,
     #[serde(default)]
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: Object<Sampling>,
+    #[serde(default, deserialize_with = "whole::optional")]
     pub(crate) seed: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::required")]
     pub(crate) priority: i32,
 }
 
@@ -33,8 +36,10 @@ pub(crate) fn no_arguments() -> Box<RawValue> {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Sampling {
     temperature: Option<f32>,
+    #[serde(deserialize_with = "whole::optional")]
     max_tokens: Option<u32>,
     top_p: Option<f32>,
+    #[serde(deserialize_with = "whole::optional")]
     top_k: Option<i32>,
     min_p: Option<f32>,
     frequency_penalty: Option<f32>,
@@ -69,7 +74,7 @@ impl RunFields {
     /// # Errors
     /// 400 naming the argument or the parameter.
     pub(crate) fn check(self, description: &Description) -> Result<StartRun, ApiError> {
-        let sampling = self.sampling.params()?;
+        let sampling = self.sampling.0.params()?;
         let arguments = self.arguments.get();
         let value: Value = serde_json::from_str(arguments)
             .map_err(|error| ApiError::invalid(format!("the arguments are not JSON: {error}")))?;
