@@ -8,6 +8,7 @@
 # SGLHOST names an sglhost binary to ask in place of the debug build.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+configuration=$PWD/tests/http/schemathesis.toml
 version=4.32.5
 # The same requests each time.
 seed=1
@@ -49,8 +50,9 @@ serve() {
 }
 
 check() {
-    "$tools/bin/st" --config-file tests/http/schemathesis.toml run "$address/openapi.json" --seed "$seed" \
-        --no-color --warnings off --generation-database none "$@"
+    # It leaves notes of what it saw where it is started.
+    (cd "$folder" && "$tools/bin/st" --config-file "$configuration" run "$address/openapi.json" --seed "$seed" \
+        --no-color --warnings off --generation-database none "$@")
     kill -0 "$server" 2>/dev/null || { echo "the server ended" >&2; cat "$folder/log" >&2; exit 1; }
     if grep -E 'panicked|ERROR' "$folder/log" >&2; then exit 1; fi
 }

@@ -1,5 +1,5 @@
 //! `POST /generate` in the shape of SGLang's, over the engine that the host uses: what client-side programs are
-//! measured against. A tool of the benchmark and nothing else; once there is `host/server`, that takes its place.
+//! measured against. A tool of the benchmark and nothing else: `host/server` serves programs.
 //!
 //! `completion_server [--port N] [--model PATH] [--threads N] [--kv-tokens N]` prints its address as soon as the engine
 //! is warm. `GET /counters` tells what was asked and computed since.
