@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -45,14 +46,20 @@ class Server:
         time.sleep(1)
 
     def command(self, *arguments):
-        output = subprocess.run([self.binary, *arguments, "--data", self.data], text=True, stdout=subprocess.PIPE)
+        command = [self.binary, *arguments, "--data", self.data]
+        output = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return next((word for word in output.stdout.split() if word.startswith("sgl_")), "")
 
-    def ask(self, key, method, path, body, kind="application/json", **headers):
+    def ask(self, key, method, path, body, kind="application/json", opened=None, **headers):
         connection = http.client.HTTPConnection(self.address, timeout=120)
         headers = {"authorization": f"Bearer {self.keys[key]}", "content-type": kind, **headers}
         connection.request(method, path, body, headers)
-        return connection, connection.getresponse()
+        if opened is not None:
+            opened.add(connection)
+        response = connection.getresponse()
+        if opened is not None:
+            opened.discard(connection)
+        return connection, response
 
     def start(self, key, attack, sampling, **headers):
         body = json.dumps({"arguments": {"attack": attack}, "sampling": sampling})
@@ -82,6 +89,8 @@ class Attack:
 
     def __init__(self, server, count, programs):
         self.server, self.over, self.ends = server, threading.Event(), {}
+        # Those that wait for an answer.
+        self.opened = set()
         self.threads = [threading.Thread(target=self.run, args=(i, programs)) for i in range(count)]
         self.threads.append(threading.Thread(target=self.upload))
         for thread in self.threads:
@@ -96,11 +105,11 @@ class Attack:
             attack = programs[i % len(programs)]
             i += 1
             try:
-                connection, response = self.server.start(key, attack, {})
+                connection, response = self.server.start(key, attack, {}, opened=self.opened)
                 answer = json.loads(response.read())
                 connection.close()
             except (OSError, http.client.HTTPException):
-                return self.note("no answer")
+                return self.note("cut off at the end" if self.over.is_set() else "no answer")
             self.note(f"{response.status} {answer.get('error', {}).get('code', 'ok')}")
             if response.status == 429:
                 time.sleep(0.2)
@@ -117,6 +126,9 @@ class Attack:
 
     def stop(self):
         self.over.set()
+        # Whoever goes away has the run cancelled.
+        for connection in list(self.opened):
+            connection.sock.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
             thread.join()
 
