@@ -23,6 +23,7 @@ mod linear;
 mod orders;
 mod passes;
 mod random;
+mod restart;
 mod rows;
 mod sample;
 mod twin;

@@ -171,6 +171,11 @@ fn set_order(driver: *mut c_void, order: u64) {
     }
 }
 
+/// Where the libraries are, for another process to find.
+pub(crate) fn folder() -> PathBuf {
+    build()
+}
+
 /// The kernels' sources: the project's, or those that a test has spoilt.
 pub(crate) fn kernels() -> PathBuf {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels/cuda");

@@ -11,6 +11,7 @@
 //   void twin_fail_after(const char* function, uint64_t calls, int status) its call after so many answers this
 //   void twin_fail_always(const char* function, int status)                all its calls answer this; 0: none does
 //   void twin_break(int status)                                            all calls answer this; 0 repairs the device
+//   the file that SGLHOST_TWIN_BREAK names, if it is there                 the same, for another process than the test's
 //   uint64_t twin_count(const char* what)                                  see below
 //   uint32_t twin_most_threads(const char* kernel)                         of a block of it, in any launch
 //   void twin_check()                                                      fatal if something was written beside memory
