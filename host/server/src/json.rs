@@ -1,7 +1,7 @@
 //! What is kept, as the JSON of the API. Times are RFC 3339 in UTC, with milliseconds.
 
 use serde_json::{Map, Value, json};
-use sglhost_core::{Error, Usage, limits};
+use sglhost_core::{Error, Usage};
 use sglhost_store::{ProgramVersion, RunRow, RunStatus, UsageDay};
 
 use crate::ApiError;
@@ -35,13 +35,12 @@ pub(crate) fn run(row: &RunRow) -> Value {
     Value::Object(fields)
 }
 
-/// A run in a list: without its result and what its calls said, and with the beginning of its error.
+/// A run in a list: without its result and what its calls said. (The store gives the beginning of its error alone.)
 pub(crate) fn run_in_list(row: &RunRow) -> Value {
     let mut fields = head(row);
     if let Some(record) = &row.record {
         fields.insert("usage".to_owned(), usage(record.usage()));
         if let Some(Error { code, message }) = record.error() {
-            let message = beginning(message, limits::LISTED_MESSAGE_BYTES_MAX);
             fields.insert("error".to_owned(), json!({"code": code, "message": message}));
         }
     }
@@ -170,11 +169,6 @@ pub(crate) fn day_ms(text: &str) -> Option<u64> {
     (date(ms) == text).then_some(ms)
 }
 
-/// The text's first bytes, at most `max` of them, in whole characters.
-fn beginning(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,11 +203,5 @@ mod tests {
         ] {
             assert_eq!(day_ms(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_long_message_is_cut_between_characters() {
-        assert_eq!(beginning("aé", 2), "a");
-        assert_eq!(beginning("aé", 3), "aé");
     }
 }
