@@ -168,7 +168,7 @@ async fn what_describe_does_instead_is_told() {
     check(
         "long",
         ErrorCode::Invalid,
-        "the program's description is wrong: it has 1048588 bytes; the limit is 1048576 (DESCRIPTION_BYTES_MAX)",
+        "the program's description is wrong: it has 1048588 bytes; the limit is 65536 (DESCRIPTION_BYTES_MAX)",
     )
     .await;
     check(
@@ -333,8 +333,18 @@ fn children() -> usize {
     lines.filter(|line| line.starts_with(own.as_bytes())).count()
 }
 
+/// In a process of its own: what other tests hold meanwhile would be measured too.
+#[test]
+fn the_servers_memory_is_back_after() {
+    let alone = "isolation::alone_the_servers_memory_is_back_after";
+    let test = Command::new(std::env::current_exe().unwrap()).args(["--exact", alone, "--ignored"]).output().unwrap();
+    assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stdout));
+    assert!(String::from_utf8_lossy(&test.stdout).contains("1 passed"), "{test:?}");
+}
+
+#[ignore = "the test above runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_servers_memory_is_back_after() {
+async fn alone_the_servers_memory_is_back_after() {
     let runtime =
         isolated("memory-back", &["compile"], CompileLimits { compile_memory_max_bytes: 100 << 20, ..quick() });
     let attacks = [describing("allocate"), describing("huge"), describing("long"), slow_to_compile(300_000)];

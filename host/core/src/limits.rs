@@ -41,8 +41,8 @@ pub const MODEL_JSON_BYTES_MAX: usize = 64 << 20;
 pub const TOKENIZING_MAX: usize = 2;
 /// Bytes of a batch file; its lines are held in memory until their runs end.
 pub const BATCH_BYTES_MAX: u64 = 256 << 20;
-/// Bytes of a program's description.
-pub const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a program's description. As JSON in memory it takes tens of times that, for each program that is loaded.
+pub const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
 /// Tags of one program; each answer about a version lists its own.
 pub const TAGS_PER_PROGRAM_MAX: u32 = 64;
 /// Names of programs that a tenant may ever have used: each is remembered after its deletion, so that no version number
@@ -138,9 +138,10 @@ impl Default for HostLimits {
 /// What the process that compiles a stranger's component may use, and how many there may be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompileLimits {
-    /// Bytes of memory. Real components need about 20 times their size; a function of megabytes needs gigabytes.
+    /// Bytes of memory. A component takes about 25 times the size of its code.
     pub compile_memory_max_bytes: usize,
-    /// CPU time for compiling. It is one thread's, at low priority: a second for about a megabyte.
+    /// CPU time for compiling, on one thread of low priority: about a second for a megabyte of code. A function of
+    /// megabytes takes minutes, and is what this is against.
     pub compile_cpu_budget: Duration,
     /// Wall-clock time for all of it, `describe` included; long, because it yields to whatever else there is to do.
     pub compile_deadline: Duration,

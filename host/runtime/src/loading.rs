@@ -65,7 +65,7 @@ impl Loading {
             Some(_) => compile::inspect_head(component)?,
             None => compile::inspect(component)?,
         }
-        let id = compile::program_id(component);
+        let id = compile::program_id(component).await;
         if let Some(program) = self.programs.get(&id) {
             return Ok(program);
         }
