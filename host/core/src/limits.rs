@@ -29,6 +29,8 @@ pub const APPEND_BYTES_MAX: usize = 8 << 20;
 pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// Bytes of a component that is loaded.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of native code that are kept on disk; beyond it what was compiled first is forgotten, and compiled again.
+pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a run's arguments.
 pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
 /// Compiled constraints the host keeps for calls to come, of all tenants together.

@@ -4,6 +4,7 @@
 //! - What is loaded was compiled by a process of this user from exactly this content, by exactly this version and
 //!   configuration of the compiler, and is whole: its digest stands beside it.
 //! - A file is there whole or not at all; a description is there only after what it describes.
+//! - All of it together, other compilers' included, is bounded: what was written first goes first.
 
 use std::hash::{Hash as _, Hasher};
 use std::io::{Read, Write as _};
@@ -13,6 +14,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use sglhost_core::ProgramId;
+use sglhost_core::limits::COMPILE_CACHE_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -27,7 +29,9 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Compiled programs on disk.
 #[derive(Debug)]
 pub(crate) struct CompileCache {
+    root: PathBuf,
     folder: PathBuf,
+    bytes_max: u64,
 }
 
 impl CompileCache {
@@ -41,7 +45,7 @@ impl CompileCache {
         let folder = root.join(&hexadecimal(&hasher.0.finalize())[..16]);
         make_private(&folder)
             .map_err(|error| RuntimeError::Cache { path: folder.clone(), reason: error.to_string() })?;
-        Ok(Self { folder })
+        Ok(Self { root: root.to_owned(), folder, bytes_max: COMPILE_CACHE_BYTES_MAX })
     }
 
     /// Loads the program, compiling it first unless that was done before.
@@ -57,7 +61,10 @@ impl CompileCache {
         let kept =
             write_whole(&self.artifact(id), &artifact).and_then(|()| write_whole(&self.digest(id), digest.as_bytes()));
         match kept.ok().and_then(|()| self.load(engine, id)) {
-            Some(component) => Ok(component),
+            Some(component) => {
+                self.trim();
+                Ok(component)
+            }
             None => compile::compile(engine, bytes),
         }
     }
@@ -92,7 +99,9 @@ impl CompileCache {
             .and_then(|()| write_whole(&self.digest(id), digest.as_bytes()))
             .and_then(|()| write_whole(&self.about(id), &about))
             .map_err(|error| not_written(&artifact, &error))?;
-        self.load(engine, id).ok_or_else(|| RuntimeError::Cache {
+        let kept = self.load(engine, id);
+        self.trim();
+        kept.ok_or_else(|| RuntimeError::Cache {
             path: artifact,
             reason: "what was just compiled is not what this version can run; is `isolation` the same executable?"
                 .to_owned(),
@@ -123,6 +132,31 @@ impl CompileCache {
         }
         // Mapped: its pages are shared, and paged in as they run.
         load_artifact(engine, &artifact)
+    }
+
+    /// Deletes what was compiled first until the rest may stay. A program that is loaded keeps its code: the file is
+    /// mapped. What cannot be deleted is left; it is only a cache.
+    fn trim(&self) {
+        let folders = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        let compiled = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "cwasm"));
+        let mut compiled: Vec<_> = compiled
+            .filter_map(|file| file.metadata().ok().map(|about| (about.modified().ok(), about.len(), file.path())))
+            .collect();
+        let mut bytes: u64 = compiled.iter().map(|(_, bytes, _)| bytes).sum();
+        compiled.sort_unstable();
+        // The last one was written just now.
+        compiled.pop();
+        for (_, size, path) in compiled {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            bytes -= size;
+            // The description first: what it describes is then compiled again.
+            for kind in ["json", "sha256", "cwasm"] {
+                let _ = fs::remove_file(path.with_extension(kind));
+            }
+        }
     }
 
     fn artifact(&self, id: &ProgramId) -> PathBuf {
@@ -248,5 +282,49 @@ impl Hasher for Sha256Hasher {
     fn finish(&self) -> u64 {
         // Unused: the whole digest is taken instead.
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn what_was_compiled_first_is_forgotten_first() {
+        let root = tempfile::tempdir().unwrap();
+        // Of this compiler and of one before it.
+        let (old, new) = (root.path().join("old"), root.path().join("new"));
+        let file = |folder: &Path, name: &str, second: u64| {
+            for (kind, bytes) in [("cwasm", 100), ("sha256", 64), ("json", 10)] {
+                let path = folder.join(name).with_extension(kind);
+                fs::write(&path, vec![0; bytes]).unwrap();
+                let time = UNIX_EPOCH + Duration::from_secs(second);
+                fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+            }
+        };
+        for folder in [&old, &new] {
+            fs::create_dir(folder).unwrap();
+        }
+        file(&new, "b", 2);
+        file(&old, "a", 1);
+        file(&new, "d", 4);
+        file(&new, "c", 3);
+        let left = |cache: &CompileCache| {
+            cache.trim();
+            let names = [&old, &new].into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+            let mut names: Vec<_> = names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let cache = |bytes_max| CompileCache { root: root.path().to_owned(), folder: new.clone(), bytes_max };
+        assert_eq!(left(&cache(400)).len(), 12);
+        let two = ["c.cwasm", "c.json", "c.sha256", "d.cwasm", "d.json", "d.sha256"];
+        assert_eq!(left(&cache(250)), two);
+        // The newest stays, however large.
+        assert_eq!(left(&cache(0)), two[3..]);
     }
 }
