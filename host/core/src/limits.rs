@@ -260,6 +260,10 @@ pub struct ServerLimits {
     pub small_body_bytes_max: usize,
     /// Bytes of all bodies that are being read or were read and are still needed; a body beyond it is refused.
     pub bodies_bytes_max: usize,
+    /// Of those, one tenant's: others are heard whatever it sends.
+    pub tenant_bodies_bytes_max: usize,
+    /// Programs of one tenant that wait to be compiled; one is compiled at a time, so that others' need not wait for all.
+    pub tenant_compiles_waiting_max: usize,
     /// Runs of a batch.
     pub batch_runs_max: usize,
     /// Runs of a batch that go on at once, if the client does not say.
@@ -321,6 +325,8 @@ impl Default for ServerLimits {
             batch_body_bytes_max: 64 << 20,
             small_body_bytes_max: 64 << 10,
             bodies_bytes_max: 512 << 20,
+            tenant_bodies_bytes_max: 192 << 20,
+            tenant_compiles_waiting_max: 8,
             batch_runs_max: 1000,
             batch_concurrency: 8,
             batch_concurrency_max: 64,

@@ -1,6 +1,7 @@
 //! Bodies of requests: read whole, within a size, a pace and what all bodies together may take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,11 +13,13 @@ use sglhost_core::limits::ServerLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::ApiError;
 use crate::object::Object;
+use crate::{ApiError, Tenant};
 
 /// Bytes of one permit: a semaphore counts in 32 bits.
 const PERMIT_BYTES: usize = 1 << 10;
+/// How long a tenant with too much under way is asked to wait.
+const RETRY: Duration = Duration::from_secs(1);
 /// Reserved up front for a body that says how long it is.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
 
@@ -31,26 +34,35 @@ pub(crate) struct Bodies {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Room,
+}
+
+/// What a body takes of what all bodies may, and of what its tenant's may.
+#[derive(Debug, Default)]
+struct Room {
+    of_all: Option<OwnedSemaphorePermit>,
+    of_tenant: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
     pub(crate) fn new(limits: &ServerLimits) -> Self {
-        Self { limits: limits.clone(), room: Arc::new(Semaphore::new(limits.bodies_bytes_max / PERMIT_BYTES)) }
+        Self { limits: limits.clone(), room: room_for(limits.bodies_bytes_max) }
     }
 
     /// Reads a body of at most `max_bytes`; one that says it is longer is refused before anything of it is read.
     ///
     /// # Errors
-    /// 413, 408 if it comes too slowly, 400 if it breaks off, 503 if there is no room for it now.
-    pub(crate) async fn read(&self, request: Request, max_bytes: usize) -> Result<Received, ApiError> {
+    /// 413, 408 if it comes too slowly, 400 if it breaks off, 503 if there is no room for it now, 429 if its tenant has
+    /// too much under way.
+    pub(crate) async fn read(&self, tenant: &Tenant, request: Request, max_bytes: usize) -> Result<Received, ApiError> {
         let mut body = request.into_body();
         let (said, at_most) = (body.size_hint().lower(), max_bytes as u64);
         if said > at_most {
             return Err(too_large(said, max_bytes));
         }
         let mut bytes = BytesMut::with_capacity((said as usize).min(RESERVED_BYTES_MAX));
-        let mut room: Option<OwnedSemaphorePermit> = None;
+        let share = tenant.bodies.get_or_init(|| room_for(self.limits.tenant_bodies_bytes_max));
+        let mut room = Room::default();
         let mut pace = Pace::new(&self.limits);
         loop {
             let Ok(frame) = timeout_at(pace.deadline, body.frame()).await else {
@@ -66,7 +78,7 @@ impl Bodies {
             if bytes.len() + data.len() > max_bytes {
                 return Err(too_large((bytes.len() + data.len()) as u64, max_bytes));
             }
-            self.make_room(&mut room, bytes.len() + data.len())?;
+            self.make_room(&mut room, share, bytes.len() + data.len())?;
             bytes.extend_from_slice(&data);
             pace.came(data.len());
         }
@@ -78,6 +90,7 @@ impl Bodies {
     /// Those of [`Bodies::read`], 415 for another type of content, 400 for what is not the JSON that is wanted.
     pub(crate) async fn read_json<T: DeserializeOwned>(
         &self,
+        tenant: &Tenant,
         request: Request,
         max_bytes: usize,
     ) -> Result<(T, Received), ApiError> {
@@ -86,7 +99,7 @@ impl Bodies {
         if mime.is_some() && !right {
             return Err(unsupported("application/json"));
         }
-        let body = self.read(request, max_bytes).await?;
+        let body = self.read(tenant, request, max_bytes).await?;
         let text: &[u8] = if body.bytes.is_empty() { b"{}" } else { &body.bytes };
         if !body.bytes.is_empty() && !right {
             return Err(unsupported("application/json"));
@@ -96,27 +109,43 @@ impl Bodies {
         Ok((value, body))
     }
 
-    fn make_room(&self, room: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), ApiError> {
-        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = bytes.div_ceil(PERMIT_BYTES).saturating_sub(held);
-        if missing == 0 {
-            return Ok(());
+    fn make_room(&self, room: &mut Room, share: &Arc<Semaphore>, bytes: usize) -> Result<(), ApiError> {
+        if !grow(&mut room.of_tenant, share, bytes) {
+            let max = self.limits.tenant_bodies_bytes_max;
+            let message = format!("{max} bytes of requests are under way, as many as may be (tenant_bodies_bytes_max)");
+            return Err(ApiError::too_many(message, RETRY));
         }
-        let full = || ApiError::unavailable("the server reads as many bytes of requests as it may (bodies_bytes_max)");
-        let missing = u32::try_from(missing).map_err(|_| full())?;
-        let more = Arc::clone(&self.room).try_acquire_many_owned(missing).map_err(|_| full())?;
-        match room {
-            Some(room) => room.merge(more),
-            None => *room = Some(more),
+        if !grow(&mut room.of_all, &self.room, bytes) {
+            let message = "the server reads as many bytes of requests as it may (bodies_bytes_max)";
+            return Err(ApiError::unavailable(message));
         }
         Ok(())
     }
 }
 
+fn room_for(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bytes / PERMIT_BYTES))
+}
+
+/// Makes what is held enough for `bytes`; tells whether that could be.
+fn grow(held: &mut Option<OwnedSemaphorePermit>, room: &Arc<Semaphore>, bytes: usize) -> bool {
+    let permits = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let Ok(missing) = u32::try_from(bytes.div_ceil(PERMIT_BYTES).saturating_sub(permits)) else { return false };
+    if missing == 0 {
+        return true;
+    }
+    let Ok(more) = Arc::clone(room).try_acquire_many_owned(missing) else { return false };
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
+    }
+    true
+}
+
 /// How fast a body must come.
 struct Pace {
     bytes: usize,
-    period: std::time::Duration,
+    period: Duration,
     deadline: Instant,
     /// In this period.
     came: usize,
@@ -162,15 +191,19 @@ fn too_large(bytes: u64, max: usize) -> ApiError {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::time::Duration;
-
     use axum::body::Body;
     use serde_json::Value;
+    use sglhost_core::{Quotas, TenantId};
 
     use super::*;
 
     fn limits() -> ServerLimits {
-        ServerLimits { bodies_bytes_max: 8 << 10, body_progress_bytes: 10, ..ServerLimits::default() }
+        let (bodies_bytes_max, tenant_bodies_bytes_max) = (8 << 10, 6 << 10);
+        ServerLimits { bodies_bytes_max, tenant_bodies_bytes_max, body_progress_bytes: 10, ..ServerLimits::default() }
+    }
+
+    fn tenant(name: &str) -> Arc<Tenant> {
+        Tenant::new(TenantId(name.into()), Quotas::default(), Duration::ZERO)
     }
 
     /// A body of `pieces` pieces of 5 bytes, each after `pause`.
@@ -184,8 +217,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_take_its_time_but_not_stand_still() {
-        let bodies = Bodies::new(&limits());
-        let read = |pieces, seconds| bodies.read(slow(pieces, Duration::from_secs(seconds)), 1000);
+        let (bodies, tenant) = (Bodies::new(&limits()), tenant("acme"));
+        let read = |pieces, seconds| bodies.read(&tenant, slow(pieces, Duration::from_secs(seconds)), 1000);
         assert_eq!(read(20, 4).await.unwrap().bytes.len(), 100);
         assert_eq!(read(20, 6).await.unwrap_err().status, StatusCode::REQUEST_TIMEOUT);
     }
@@ -193,24 +226,30 @@ mod tests {
     #[tokio::test]
     async fn a_body_has_a_size_and_all_have_one_together() {
         let bodies = Bodies::new(&limits());
-        let read = |size: usize, max| bodies.read(Request::new(Body::from(vec![0; size])), max);
-        assert_eq!(read(11, 10).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(bodies.read(slow(3, Duration::ZERO), 14).await.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
-        let held = read(8 << 10, 1 << 20).await.unwrap();
-        assert_eq!(read(1, 10).await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
-        drop(held);
-        assert!(read(1, 10).await.is_ok());
+        let (acme, other) = (tenant("acme"), tenant("other"));
+        let status = async |tenant: &Tenant, size: usize, max| {
+            let read = bodies.read(tenant, Request::new(Body::from(vec![0; size])), max).await;
+            read.map_err(|error| error.status.as_u16())
+        };
+        assert_eq!(status(&acme, 11, 10).await.unwrap_err(), 413);
+        assert_eq!(bodies.read(&acme, slow(3, Duration::ZERO), 14).await.unwrap_err().status.as_u16(), 413);
+        let held = status(&acme, 6 << 10, 1 << 20).await.unwrap();
+        assert_eq!(status(&acme, 1, 10).await.unwrap_err(), 429);
+        let others = status(&other, 2 << 10, 1 << 20).await.unwrap();
+        assert_eq!(status(&other, 1, 10).await.unwrap_err(), 503);
+        drop((held, others));
+        assert!(status(&acme, 1, 10).await.is_ok() && status(&other, 1, 10).await.is_ok());
     }
 
     #[tokio::test]
     async fn json_says_that_it_is_json() {
-        let bodies = Bodies::new(&limits());
+        let (bodies, tenant) = (Bodies::new(&limits()), tenant("acme"));
         let read = async |mime: Option<&str>, text: &'static str| {
             let mut request = Request::new(Body::from(text));
             if let Some(mime) = mime {
                 request.headers_mut().insert(header::CONTENT_TYPE, mime.parse().unwrap());
             }
-            let read = bodies.read_json::<Value>(request, 1000).await;
+            let read = bodies.read_json::<Value>(&tenant, request, 1000).await;
             read.map(|(value, _)| value.to_string()).map_err(|error| error.status.as_u16())
         };
         assert_eq!(read(Some("Application/JSON; charset=utf-8"), "{\"a\":1}").await, Ok("{\"a\":1}".to_owned()));

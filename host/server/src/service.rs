@@ -11,7 +11,7 @@ use sglhost_runtime::{Program, Runtime};
 use sglhost_store::Store;
 
 use crate::body::Bodies;
-use crate::{ApiError, Metrics, Runs, ServerConfig, Tenants};
+use crate::{ApiError, Metrics, Runs, ServerConfig, Tenant, Tenants};
 
 /// The parts of the server.
 pub(crate) struct Service {
@@ -133,7 +133,7 @@ impl Service {
     ///
     /// # Errors
     /// 404 if it was deleted meanwhile, 503 if it cannot be loaded now.
-    pub(crate) async fn load(&self, id: &ProgramId) -> Result<Program, ApiError> {
+    pub(crate) async fn load(&self, tenant: &Tenant, id: &ProgramId) -> Result<Program, ApiError> {
         if let Some(program) = self.runtime.loaded(id) {
             return Ok(program);
         }
@@ -141,11 +141,15 @@ impl Service {
             return Ok(program);
         }
         let component = self.store.component(id).await?;
-        self.compile(&component).await
+        self.compile(tenant, &component).await
     }
 
-    /// Compiles, and counts it.
-    pub(crate) async fn compile(&self, component: &[u8]) -> Result<Program, ApiError> {
+    /// Compiles when it is the tenant's turn, and counts it.
+    ///
+    /// # Errors
+    /// 422 if it is no program, 429 if too many of the tenant's wait.
+    pub(crate) async fn compile(&self, tenant: &Tenant, component: &[u8]) -> Result<Program, ApiError> {
+        let _turn = tenant.compile_turn(self.config.limits.tenant_compiles_waiting_max).await?;
         let start = self.clock.monotonic();
         let loaded = self.runtime.load(component).await;
         let time: Duration = self.clock.monotonic().saturating_sub(start);

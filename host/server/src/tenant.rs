@@ -8,11 +8,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use sglhost_core::{Clock, Quotas, TenantId};
 use sglhost_store::{Store, StoreError, TenantRecord};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
@@ -21,6 +23,8 @@ use crate::rate::Bucket;
 
 /// How long a tenant is asked to wait for one of its own runs to end.
 const RETRY_RUNS: Duration = Duration::from_secs(1);
+/// How long it is asked to wait for one of its programs to be compiled.
+const RETRY_COMPILES: Duration = Duration::from_secs(5);
 
 /// A tenant, as long as it is one.
 #[derive(Debug)]
@@ -29,7 +33,20 @@ pub struct Tenant {
     pub id: TenantId,
     /// Cancelled when it is removed; its runs' are children of it.
     pub(crate) gone: CancellationToken,
+    /// Room for what it sends, made when it first sends something.
+    pub(crate) bodies: OnceLock<Arc<Semaphore>>,
+    /// Its place where programs are compiled.
+    compiling: Semaphore,
+    /// Those that have it or wait for it.
+    compiles: AtomicUsize,
     account: Mutex<Account>,
+}
+
+/// A tenant's turn to compile, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct CompileTurn<'a> {
+    tenant: &'a Tenant,
+    place: Option<SemaphorePermit<'a>>,
 }
 
 /// What a tenant may use, and what it has left of it.
@@ -46,7 +63,14 @@ impl Tenant {
         let tokens = Bucket::new(quotas.tokens_per_minute, now);
         let cpu_us = Bucket::new(cpu_us_per_minute(&quotas), now);
         let account = Mutex::new(Account { quotas, tokens, cpu_us, live: 0 });
-        Arc::new(Self { id, gone: CancellationToken::new(), account })
+        Arc::new(Self {
+            id,
+            gone: CancellationToken::new(),
+            bodies: OnceLock::new(),
+            compiling: Semaphore::new(1),
+            compiles: AtomicUsize::new(0),
+            account,
+        })
     }
 
     /// What it may use.
@@ -91,6 +115,24 @@ impl Tenant {
         self.account().live -= 1;
     }
 
+    /// Waits for its other programs to be compiled. Who goes away gives the turn back.
+    ///
+    /// # Errors
+    /// 429, if `waiting_max` wait already.
+    pub(crate) async fn compile_turn(&self, waiting_max: usize) -> Result<CompileTurn<'_>, ApiError> {
+        let before = self.compiles.fetch_add(1, Ordering::Relaxed);
+        let mut turn = CompileTurn { tenant: self, place: None };
+        if before > waiting_max {
+            return Err(ApiError::too_many(
+                format!("{waiting_max} programs wait to be compiled, as many as may (tenant_compiles_waiting_max)"),
+                RETRY_COMPILES,
+            ));
+        }
+        // It is never closed.
+        turn.place = self.compiling.acquire().await.ok();
+        Ok(turn)
+    }
+
     pub(crate) fn charge_tokens(&self, tokens: u64, now: Duration) {
         self.account().tokens.charge(tokens, now);
     }
@@ -108,6 +150,13 @@ impl Tenant {
 
     fn account(&self) -> MutexGuard<'_, Account> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CompileTurn<'_> {
+    fn drop(&mut self) {
+        self.place.take();
+        self.tenant.compiles.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -253,6 +302,22 @@ mod tests {
         let key_id = record.id.clone();
         store.add_key(NewKey { tenant: id(name), key: record }).await.unwrap();
         (key.text().to_owned(), key_id)
+    }
+
+    #[tokio::test]
+    async fn a_tenant_compiles_one_program_at_a_time() {
+        let acme = Tenant::new(id("acme"), Quotas::default(), Duration::ZERO);
+        let first = acme.compile_turn(1).await.unwrap();
+        let mut second = Box::pin(acme.compile_turn(1));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(acme.compile_turn(1).await.unwrap_err().status.as_u16(), 429);
+        drop(first);
+        let second = second.await.unwrap();
+        // Who goes away while it waits leaves its place to others.
+        let mut third = Box::pin(acme.compile_turn(1));
+        assert!(futures_util::poll!(&mut third).is_pending());
+        drop((third, second));
+        drop(acme.compile_turn(0).await.unwrap());
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub(crate) async fn start(
     let limits = &service.config.limits;
     segments.reference()?;
     service.can_begin()?;
-    let read = service.bodies.read_json::<BatchBody>(request, limits.batch_body_bytes_max).await?;
+    let read = service.bodies.read_json::<BatchBody>(&tenant, request, limits.batch_body_bytes_max).await?;
     let (BatchBody { runs, concurrency }, received) = read;
     if runs.is_empty() || runs.len() > limits.batch_runs_max {
         let (count, max) = (runs.len(), limits.batch_runs_max);
@@ -68,7 +68,7 @@ pub(crate) async fn start(
         return Err(ApiError::invalid(format!("concurrency is {concurrency}; it must be 1 to {max}")));
     }
     let version = find(&service, &tenant, &segments).await?;
-    let program = service.load(&version.digest).await?;
+    let program = service.load(&tenant, &version.digest).await?;
     let batch = Arc::new(Batch { service, tenant, program, version });
     let lines = stream::iter(runs.into_iter().enumerate())
         .map(move |(index, Object(fields))| {

@@ -34,12 +34,12 @@ pub(crate) async fn put(
     if !matches!(mime(request.headers()).as_deref(), Some("application/wasm" | "application/octet-stream")) {
         return Err(unsupported("application/wasm"));
     }
-    let component = service.bodies.read(request, COMPONENT_BYTES_MAX).await?;
+    let component = service.bodies.read(&tenant, request, COMPONENT_BYTES_MAX).await?;
     if component.bytes.is_empty() {
         return Err(ApiError::invalid("the body is empty; it must be the component"));
     }
     check_room(&service, &tenant).await?;
-    let program = service.compile(&component.bytes).await?;
+    let program = service.compile(&tenant, &component.bytes).await?;
     let said = program.description();
     let quotas = tenant.quotas();
     let digest = program.id().clone();
@@ -148,7 +148,8 @@ pub(crate) async fn tag(
         version: u32,
     }
     let (name, tag) = (segments.program()?, segments.tag()?);
-    let (Fields { version }, _) = service.bodies.read_json(request, service.config.limits.small_body_bytes_max).await?;
+    let (Fields { version }, _) =
+        service.bodies.read_json(&tenant, request, service.config.limits.small_body_bytes_max).await?;
     let version = service.store.tag(&tenant.id, &name, version, &tag).await?;
     Ok(Json(json::program_version(&version)))
 }

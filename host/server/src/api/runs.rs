@@ -65,9 +65,9 @@ pub(crate) async fn start(
     let events = wants_events(request.headers());
     let reference = segments.reference()?;
     service.can_begin()?;
-    let (body, received) = service.bodies.read_json::<StartBody>(request, limits.run_body_bytes_max).await?;
+    let (body, received) = service.bodies.read_json::<StartBody>(&tenant, request, limits.run_body_bytes_max).await?;
     let version = find(&service, &tenant, &segments).await?;
-    let program = service.load(&version.digest).await?;
+    let program = service.load(&tenant, &version.digest).await?;
     let StartBody { arguments, sampling, seed, priority, detach } = body;
     let mut start = RunFields { arguments, sampling, seed, priority }.check(program.description())?;
     start.detached = detach;
