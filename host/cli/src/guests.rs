@@ -5,12 +5,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::failure::Failure;
 
-/// How much nicer they are than the engine. On two cores, a stream of the default model beside four programs that spin
-/// keeps 40 % of its speed at 0, 66 % at 5, 94 % at 10 and all of it at 19 (tests/perf `guests_beside`). From the end of a
-/// call to the program's next takes 0.5 ms at any of them, also while the model streams; 1 in 100 then waits 11 ms at 10,
-/// 60 ms at 19.
+/// How much nicer they are than the engine: as far behind it as can be. On two cores, a stream of the default model beside
+/// eight programs that spin keeps 74 % of its speed at 10 and all of it at 19 (tests/perf `neighbour.py`; beside four, by
+/// `guests_beside`: 94 % at 10). From the end of a call to the program's next takes 0.5 ms at either, also while the model
+/// streams; 1 in 100 then waits 11 ms at 10, 60 ms at 19.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// The threads, as long as this lives.
 pub(crate) struct Guests(Option<Runtime>);

@@ -16,10 +16,10 @@ const CPU_GRACE_SECONDS: u64 = 2;
 /// File descriptors: the three pipes, and some that the standard library opens while a process starts.
 #[cfg(unix)]
 const FILES_MAX: u64 = 16;
-/// How far behind all others it comes: half of the way to the last. Beside two busy threads on two cores it gets a
-/// twentieth of the machine.
+/// How far behind all others it comes: last. At 10 a tenant that uploads one component after the other took a sixth of a
+/// core, and of its neighbour's stream as much.
 #[cfg(unix)]
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 /// How gladly the kernel ends it when the machine runs out of memory, of 1000: long before the server.
 #[cfg(target_os = "linux")]
 const OOM_SCORE: &str = "800";
