@@ -93,7 +93,7 @@ impl ContextTask {
                 let constraint = match constraint {
                     Some(source) => {
                         let model = Arc::clone(self.context.model());
-                        Some(self.run.constraints.for_model(self.model, &model, source).await?)
+                        Some(self.run.constraints.for_model(&self.run, self.model, &model, source).await?)
                     }
                     None => None,
                 };

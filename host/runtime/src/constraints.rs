@@ -1,12 +1,15 @@
 //! Compiled constraints, shared between runs, and the bounded pool that compiles them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sglhost_core::{Error, limits};
+use sglhost_core::{Error, TenantId, limits};
 use sglhost_engine::Model;
 use sglhost_text::Constraint;
-use tokio::sync::Semaphore;
+
+use crate::host::RunShared;
+use crate::turns::Turns;
 
 /// A constraint and the model it was compiled for; for another model it is compiled anew, from the pattern.
 #[derive(Clone, Debug)]
@@ -16,13 +19,14 @@ pub(crate) struct ConstraintSource {
     pub(crate) compiled: Constraint,
 }
 
-/// A constraint is bound to its model's tokens: the model's place among the engine's, and the pattern.
-type Key = (usize, Arc<str>);
+/// A constraint is bound to its model's tokens: the model's place among the engine's, and the pattern. And to its
+/// tenant, who could else learn by the time it takes what others ask for.
+type Key = (TenantId, usize, Arc<str>);
 
-/// Regular expressions that were compiled, the least recently used forgotten first.
+/// Regular expressions that were compiled; of the tenant with most of them, the least recently used is forgotten first.
 #[derive(Debug)]
 pub(crate) struct ConstraintCache {
-    compiling: Semaphore,
+    compiling: Arc<Turns>,
     compiled: Mutex<Compiled>,
 }
 
@@ -35,7 +39,7 @@ struct Compiled {
 
 impl Default for ConstraintCache {
     fn default() -> Self {
-        Self { compiling: Semaphore::new(limits::CONSTRAINTS_COMPILING_MAX), compiled: Mutex::default() }
+        Self { compiling: Turns::new(limits::CONSTRAINTS_COMPILING_MAX), compiled: Mutex::default() }
     }
 }
 
@@ -44,27 +48,40 @@ impl ConstraintCache {
     /// compiles.
     ///
     /// # Errors
-    /// A pattern that is too long, wrong (with the place), or whose automata grow too large.
-    pub(crate) async fn regex(&self, index: usize, model: &Arc<Model>, pattern: Arc<str>) -> Result<Constraint, Error> {
+    /// A pattern that is too long, wrong (with the place), or whose automata grow too large; a run that stops, or has
+    /// spent its CPU time.
+    pub(crate) async fn regex(
+        &self,
+        run: &RunShared,
+        index: usize,
+        model: &Arc<Model>,
+        pattern: Arc<str>,
+    ) -> Result<Constraint, Error> {
         let max = limits::PATTERN_BYTES_MAX;
         if pattern.len() > max {
             let bytes = pattern.len();
             return Err(Error::limit(format!("the regex has {bytes} bytes; the limit is {max} (PATTERN_BYTES_MAX)")));
         }
-        let key = (index, pattern);
+        let key = (run.tenant.clone(), index, pattern);
         if let Some(constraint) = self.get(&key) {
             return Ok(constraint);
         }
-        let stopped = || Error::unavailable("the host is shutting down");
-        let _place = self.compiling.acquire().await.map_err(|_| stopped())?;
+        let turn = self.compiling.wait(&run.tenant, &run.stop).await?;
         // Siblings ask for the same pattern at once: the second finds it here.
         if let Some(constraint) = self.get(&key) {
             return Ok(constraint);
         }
-        let (tokenizer, pattern) = (Arc::clone(&model.tokenizer), Arc::clone(&key.1));
-        let constraint = tokio::task::spawn_blocking(move || Constraint::regex(&pattern, &tokenizer))
-            .await
-            .map_err(|_| Error::unavailable("compiling the regex failed inside the host"))??;
+        run.meter.check()?;
+        let (tokenizer, pattern, meter) = (Arc::clone(&model.tokenizer), Arc::clone(&key.2), Arc::clone(&run.meter));
+        // One of the run's tasks: a guest that is gone does not wait for it, but the run's CPU time includes it.
+        let work = run.tasks.spawn_blocking(move || {
+            let compiled = meter.charge_work(|| Constraint::regex(&pattern, &tokenizer));
+            // The turn lasts as long as the work, whoever still waits for it, and until siblings can find what was made.
+            (compiled, turn)
+        });
+        let (compiled, _turn) =
+            work.await.map_err(|_| Error::unavailable("compiling the regex failed inside the host"))?;
+        let constraint = compiled?;
         self.put(key, constraint.clone());
         Ok(constraint)
     }
@@ -75,11 +92,12 @@ impl ConstraintCache {
     /// As [`ConstraintCache::regex`].
     pub(crate) async fn for_model(
         &self,
+        run: &RunShared,
         index: usize,
         model: &Arc<Model>,
         source: ConstraintSource,
     ) -> Result<Constraint, Error> {
-        if source.model == index { Ok(source.compiled) } else { self.regex(index, model, source.pattern).await }
+        if source.model == index { Ok(source.compiled) } else { self.regex(run, index, model, source.pattern).await }
     }
 
     fn get(&self, key: &Key) -> Option<Constraint> {
@@ -94,8 +112,12 @@ impl ConstraintCache {
     fn put(&self, key: Key, constraint: Constraint) {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.constraints.len() >= limits::CONSTRAINTS_CACHED_MAX {
-            // A scan of a few dozen, beside a compilation.
-            let oldest = compiled.constraints.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
+            // A scan of a few dozen, beside a compilation. Of the tenant that has most, so that it cannot push others' out.
+            let mut held = HashMap::<_, usize>::new();
+            compiled.constraints.keys().for_each(|(tenant, ..)| *held.entry(tenant).or_default() += 1);
+            let order = |key: &Key, used: u64| (Reverse(held.get(&key.0).copied()), used);
+            let oldest = compiled.constraints.iter().min_by_key(|(key, (_, used))| order(key, *used));
+            let oldest = oldest.map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 compiled.constraints.remove(&oldest);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use sglhost_core::{CallId, Clock, ContextId, Error, Event, RunId, SamplingParams, TenantId, Usage};
 use sglhost_engine::{Engine, Model};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::ResourceTable;
@@ -17,6 +17,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::constraints::ConstraintCache;
 use crate::ledger::Ledger;
 use crate::limiter::Limiter;
+use crate::meter::CpuMeter;
+use crate::turns::Turns;
 
 /// A run's store: the guest's side of the host. Imports reach it through wasmtime, one at a time.
 pub(crate) struct Host {
@@ -46,8 +48,9 @@ pub(crate) struct RunShared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) constraints: Arc<ConstraintCache>,
-    /// Long texts that are tokenized at once, of all runs; more wait.
-    pub(crate) tokenizing: Arc<Semaphore>,
+    /// For long texts, of all runs.
+    pub(crate) tokenizing: Arc<Turns>,
+    pub(crate) meter: Arc<CpuMeter>,
     pub(crate) events: mpsc::Sender<Event>,
     /// Ends the run's tasks.
     pub(crate) stop: CancellationToken,
@@ -75,8 +78,9 @@ pub(crate) struct RunParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) constraints: Arc<ConstraintCache>,
-    /// Long texts that are tokenized at once, of all runs; more wait.
-    pub(crate) tokenizing: Arc<Semaphore>,
+    /// For long texts, of all runs.
+    pub(crate) tokenizing: Arc<Turns>,
+    pub(crate) meter: Arc<CpuMeter>,
     pub(crate) events: mpsc::Sender<Event>,
 }
 
@@ -92,6 +96,7 @@ impl RunShared {
             ledger: Arc::new(parts.ledger),
             constraints: parts.constraints,
             tokenizing: parts.tokenizing,
+            meter: parts.meter,
             events: parts.events,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

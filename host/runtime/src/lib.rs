@@ -48,6 +48,7 @@ mod runtime;
 mod sandbox;
 mod stream;
 mod supervise;
+mod turns;
 mod wasi;
 
 pub use config::RuntimeConfig;

@@ -2,7 +2,7 @@
 //!
 //! A guest is interrupted at every epoch (1 ms): it yields, so that the runs beside it and the timers go on, or ends
 //! when its budget is spent. Counting epochs would charge it for waiting; what is summed is the CPU time that the
-//! thread spent inside the run's `poll`.
+//! thread spent inside the run's `poll`, and that of the work which the host does for the run on other threads.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -23,7 +23,7 @@ const EPOCH: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     budget: Duration,
-    /// Nanoseconds of the polls that are over.
+    /// Nanoseconds of the polls and the host's work that are over.
     spent: AtomicU64,
     /// The thread's CPU time when the poll under way began; only that thread reads it.
     began: AtomicU64,
@@ -46,23 +46,44 @@ impl CpuMeter {
         .await
     }
 
-    /// Microseconds of the polls that are over.
+    /// Does a piece of work for the run on this thread, and charges its time.
+    pub(crate) fn charge_work<R>(&self, work: impl FnOnce() -> R) -> R {
+        let began = thread_nanoseconds();
+        let result = work();
+        self.spent.fetch_add(thread_nanoseconds().saturating_sub(began), Ordering::Relaxed);
+        result
+    }
+
+    /// Whether the budget allows for more work; the poll under way does not count.
+    ///
+    /// # Errors
+    /// It is spent.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.within_budget(self.spent.load(Ordering::Relaxed))
+    }
+
+    /// Microseconds of the polls and the host's work that are over.
     pub(crate) fn spent_us(&self) -> u64 {
         self.spent.load(Ordering::Relaxed) / 1000
     }
 
     /// At an epoch, inside a poll: go on after others had their turn, or end.
     pub(crate) fn at_epoch(&self) -> wasmtime::Result<UpdateDeadline> {
-        let spent = Duration::from_nanos(self.spent.load(Ordering::Relaxed) + self.in_this_poll());
-        if spent >= self.budget {
-            return Err(wasmtime::Error::new(BudgetSpent(Error::limit(format!(
-                "the run used its {} s of CPU time (cpu_budget); make the program do less between its calls, or run \
-                 with a higher cpu_budget",
-                self.budget.as_secs_f64()
-            )))));
-        }
+        self.within_budget(self.spent.load(Ordering::Relaxed) + self.in_this_poll())
+            .map_err(|error| wasmtime::Error::new(BudgetSpent(error)))?;
         // Not `Yield`: that future wakes itself at once, and tokio's timers starve beside it.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    }
+
+    fn within_budget(&self, spent: u64) -> Result<(), Error> {
+        if Duration::from_nanos(spent) < self.budget {
+            return Ok(());
+        }
+        Err(Error::limit(format!(
+            "the run used its {} s of CPU time (cpu_budget); make the program do less between its calls, or run with a \
+             higher cpu_budget",
+            self.budget.as_secs_f64()
+        )))
     }
 
     fn in_this_poll(&self) -> u64 {

@@ -256,21 +256,27 @@ impl ContextTask {
     }
 
     /// Does something that tokenizes about `cost` bytes: here if they are few, else where it holds up no other run.
+    ///
+    /// # Errors
+    /// The run stops before it begins, or has spent its CPU time.
     pub(crate) async fn tokenize<R: Send + 'static>(
         &mut self,
         cost: usize,
         work: impl FnOnce(&mut Context) -> R + Send + 'static,
     ) -> Result<R, Error> {
         if cost <= TOKENIZED_INLINE_BYTES {
-            return Ok(work(&mut self.context));
+            return Ok(self.run.meter.charge_work(|| work(&mut self.context)));
         }
         let failed = |_| Error::unavailable("tokenizing failed inside the host");
-        let _place =
-            self.run.tokenizing.acquire().await.map_err(|_| Error::unavailable("the host is shutting down"))?;
+        let turn = self.run.tokenizing.wait(&self.run.tenant, &self.run.stop).await?;
+        self.run.meter.check()?;
+        let meter = Arc::clone(&self.run.meter);
         let model = Arc::clone(self.context.model());
         let mut context = std::mem::replace(&mut self.context, Context::new(model));
         let done = tokio::task::spawn_blocking(move || {
-            let result = work(&mut context);
+            let result = meter.charge_work(|| work(&mut context));
+            // The turn lasts as long as the work, whoever still waits for it.
+            drop(turn);
             (context, result)
         });
         let (context, result) = done.await.map_err(failed)?;

@@ -14,6 +14,7 @@ use crate::error::RuntimeError;
 use crate::host::Host;
 use crate::interface::HostData;
 use crate::meter::Ticker;
+use crate::turns::Turns;
 
 /// What all runs share.
 pub(crate) struct Sandbox {
@@ -23,8 +24,8 @@ pub(crate) struct Sandbox {
     pub(crate) entropy: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) ticker: Ticker,
     pub(crate) constraints: Arc<ConstraintCache>,
-    /// Long texts that are tokenized at once.
-    pub(crate) tokenizing: Arc<Semaphore>,
+    /// For long texts.
+    pub(crate) tokenizing: Arc<Turns>,
     /// Places in the pool. The pool would refuse; here a run waits.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) stack_max_bytes: usize,
@@ -81,7 +82,7 @@ impl Sandbox {
             entropy,
             ticker,
             constraints: Arc::new(ConstraintCache::default()),
-            tokenizing: Arc::new(Semaphore::new(limits::TOKENIZING_MAX)),
+            tokenizing: Turns::new(limits::TOKENIZING_MAX),
             places: Arc::new(Semaphore::new(config.host_limits.concurrent_runs_max as usize)),
             stack_max_bytes: config.host_limits.stack_max_bytes,
         };

@@ -219,6 +219,7 @@ impl NewInstance {
             ledger: Ledger::new(self.limits),
             constraints: Arc::clone(&sandbox.constraints),
             tokenizing: Arc::clone(&sandbox.tokenizing),
+            meter: Arc::clone(&meter),
             events: self.events,
         });
         let mut table = ResourceTable::new();

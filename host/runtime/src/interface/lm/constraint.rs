@@ -33,7 +33,7 @@ impl<T: Send> HostConstraintWithStore<T> for HostData {
             // For the default model: most hosts serve one, and a wrong pattern is known now.
             let (model, served) = run.model(None)?;
             let pattern: Arc<str> = pattern.into();
-            let compiled = run.constraints.regex(model, &served, Arc::clone(&pattern)).await?;
+            let compiled = run.constraints.regex(&run, model, &served, Arc::clone(&pattern)).await?;
             let source = ConstraintSource { pattern, model, compiled };
             Ok::<_, Error>(ConstraintHandle { source, _handle: handle, _bytes: bytes })
         };
