@@ -70,7 +70,7 @@ async fn a_batch_has_runs_and_not_too_many() {
     };
     check(json!({}), "missing field `runs`").await;
     check(json!({"runs": []}), "a batch has 1 to 1000 runs").await;
-    check(json!({"runs": vec![json!({}); 1001]}), "this has 1001").await;
+    check(json!({"runs": vec![json!({}); 1001]}), "expected a list of at most 1000").await;
     check(json!({"runs": [{}], "concurrency": 0}), "it must be 1 to 64").await;
     check(json!({"runs": [{}], "concurrency": 65}), "it must be 1 to 64").await;
     check(json!({"runs": [[]]}), "expected an object").await;

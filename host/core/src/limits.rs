@@ -31,6 +31,10 @@ pub const TEMPLATE_FUEL: u64 = 1_000_000;
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// Bytes of native code that are kept on disk; beyond it what was compiled first is forgotten, and compiled again.
 pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;
+/// Runs of a batch over HTTP; more are refused while they are read.
+pub const BATCH_RUNS_MAX: usize = 1000;
+/// Bytes of a list over HTTP; what would be longer has a next page.
+pub const LIST_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a run's arguments.
 pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
 /// Compiled constraints the host keeps for calls to come, of all tenants together.
@@ -327,7 +331,7 @@ impl Default for ServerLimits {
             bodies_bytes_max: 512 << 20,
             tenant_bodies_bytes_max: 192 << 20,
             tenant_compiles_waiting_max: 8,
-            batch_runs_max: 1000,
+            batch_runs_max: BATCH_RUNS_MAX,
             batch_concurrency: 8,
             batch_concurrency_max: 64,
             batch_patience: Duration::from_secs(60),

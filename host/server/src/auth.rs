@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -57,9 +57,13 @@ pub(crate) async fn guard(State(service): State<Arc<Service>>, mut request: Requ
     response
 }
 
-/// What is said below `/v1` is one tenant's, and true now.
+/// What is said below `/v1` is one tenant's, and true now; and no other site's page learns by loading it whether it is
+/// there.
 fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
 }
 
@@ -91,6 +95,11 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
         Some(Ok(text)) if more.is_none() => Ok(Some(text)),
         Some(_) => Err(ApiError::invalid(format!("the request's {name} header is wrong"))),
     }
+}
+
+/// Whether the request names this machine as the one it asks: a page that was led here under its own name does not.
+pub(crate) fn asks_this_machine(headers: &HeaderMap) -> bool {
+    matches!(single(headers, &header::HOST), Ok(Some(authority)) if is_this_machine(authority))
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with any port or none.

@@ -20,6 +20,8 @@ use crate::{ApiError, Tenant};
 const PERMIT_BYTES: usize = 1 << 10;
 /// How long a tenant with too much under way is asked to wait.
 const RETRY: Duration = Duration::from_secs(1);
+/// Answers up to this size are not counted: a connection's buffers take more.
+const HELD_BYTES_MIN: usize = 64 << 10;
 /// Reserved up front for a body that says how long it is.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
 
@@ -107,6 +109,27 @@ impl Bodies {
         let Object(value) =
             serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
         Ok((value, body))
+    }
+
+    /// Counts an answer like a body as long as its reader has not taken it: many slow readers of long answers would else
+    /// take all memory there is.
+    ///
+    /// # Errors
+    /// As [`Bodies::read`] for want of room.
+    pub(crate) fn hold(&self, tenant: &Tenant, answer: Vec<u8>) -> Result<Bytes, ApiError> {
+        struct Held(Vec<u8>, #[expect(dead_code, reason = "given back when it is dropped")] Room);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        if answer.len() <= HELD_BYTES_MIN {
+            return Ok(answer.into());
+        }
+        let share = tenant.bodies.get_or_init(|| room_for(self.limits.tenant_bodies_bytes_max));
+        let mut room = Room::default();
+        self.make_room(&mut room, share, answer.len())?;
+        Ok(Bytes::from_owner(Held(answer, room)))
     }
 
     fn make_room(&self, room: &mut Room, share: &Arc<Semaphore>, bytes: usize) -> Result<(), ApiError> {
@@ -239,6 +262,20 @@ mod tests {
         assert_eq!(status(&other, 1, 10).await.unwrap_err(), 503);
         drop((held, others));
         assert!(status(&acme, 1, 10).await.is_ok() && status(&other, 1, 10).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_until_it_is_taken() {
+        let limits = ServerLimits { tenant_bodies_bytes_max: 256 << 10, ..ServerLimits::default() };
+        let (bodies, acme) = (Bodies::new(&limits), tenant("acme"));
+        let hold = |bytes: usize| bodies.hold(&acme, vec![b'x'; bytes]);
+        let held = hold(200 << 10).unwrap();
+        let part = held.slice(..10);
+        drop(held);
+        assert_eq!(hold(100 << 10).unwrap_err().status.as_u16(), 429);
+        assert!(hold(HELD_BYTES_MIN).is_ok());
+        drop(part);
+        assert!(hold(100 << 10).is_ok());
     }
 
     #[tokio::test]

@@ -121,6 +121,7 @@ impl From<RuntimeError> for ApiError {
                 tracing::error!("a program could not be loaded: {error}");
                 Self::unavailable("the host cannot load programs now; its log says why")
             }
+            RuntimeError::Busy { .. } => Self::unavailable(error.to_string()),
             RuntimeError::TooLarge { .. } => Self::too_large(error.to_string()),
             _ => Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Invalid.as_str(), error.to_string()),
         }

@@ -1,6 +1,7 @@
 //! What is kept, as the JSON of the API. Times are RFC 3339 in UTC, with milliseconds.
 
 use serde_json::{Map, Value, json};
+use sglhost_core::limits::LIST_BYTES_MAX;
 use sglhost_core::{Error, Usage};
 use sglhost_store::{ProgramVersion, RunRow, RunStatus, UsageDay};
 
@@ -127,6 +128,27 @@ pub(crate) fn next<T>(entries: &[T], limit: u32, name: impl Fn(&T) -> String) ->
         Some(last) if entries.len() >= limit as usize => Value::from(name(last)),
         _ => Value::Null,
     }
+}
+
+/// Versions for a list, of which each may be as long as a description: those that fit [`LIST_BYTES_MAX`], one at least.
+/// And what the next page comes after.
+pub(crate) fn versions(
+    versions: &[ProgramVersion],
+    limit: u32,
+    name: impl Fn(&ProgramVersion) -> String,
+) -> (Vec<Value>, Value) {
+    let mut bytes = 0;
+    let (mut listed, mut after) = (Vec::new(), next(versions, limit, &name));
+    for (index, version) in versions.iter().enumerate() {
+        let value = program_version(version);
+        bytes += value.to_string().len();
+        if bytes > LIST_BYTES_MAX && index > 0 {
+            after = Value::from(name(&versions[index - 1]));
+            break;
+        }
+        listed.push(value);
+    }
+    (listed, after)
 }
 
 /// `2026-11-25T18:00:00.000Z`.

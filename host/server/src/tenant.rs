@@ -31,6 +31,8 @@ const RETRY_COMPILES: Duration = Duration::from_secs(5);
 pub struct Tenant {
     /// Its name: its namespace in the cache, its share of the engine, its rows in the store.
     pub id: TenantId,
+    /// When it was made.
+    created_ms: u64,
     /// Cancelled when it is removed; its runs' are children of it.
     pub(crate) gone: CancellationToken,
     /// Room for what it sends, made when it first sends something.
@@ -60,11 +62,16 @@ struct Account {
 
 impl Tenant {
     pub(crate) fn new(id: TenantId, quotas: Quotas, now: Duration) -> Arc<Self> {
+        Self::made(id, 0, quotas, now)
+    }
+
+    fn made(id: TenantId, created_ms: u64, quotas: Quotas, now: Duration) -> Arc<Self> {
         let tokens = Bucket::new(quotas.tokens_per_minute, now);
         let cpu_us = Bucket::new(cpu_us_per_minute(&quotas), now);
         let account = Mutex::new(Account { quotas, tokens, cpu_us, live: 0 });
         Arc::new(Self {
             id,
+            created_ms,
             gone: CancellationToken::new(),
             bodies: OnceLock::new(),
             compiling: Semaphore::new(1),
@@ -241,12 +248,14 @@ impl Tenants {
         let mut before = std::mem::take(&mut known.by_id);
         known.by_key.clear();
         for record in records {
-            let tenant = match before.remove(&record.id) {
+            // One that was removed and made again meanwhile is somebody else.
+            let same = before.get(&record.id).is_some_and(|tenant| tenant.created_ms == record.created_ms);
+            let tenant = match same.then(|| before.remove(&record.id)).flatten() {
                 Some(tenant) => {
                     tenant.set_quotas(&record.quotas, now);
                     tenant
                 }
-                None => Tenant::new(record.id.clone(), record.quotas.clone(), now),
+                None => Tenant::made(record.id.clone(), record.created_ms, record.quotas.clone(), now),
             };
             known.by_key.extend(record.keys.iter().map(|key| (key.sha256, Arc::clone(&tenant))));
             known.by_id.insert(record.id.clone(), tenant);

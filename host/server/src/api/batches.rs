@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::Value;
+use sglhost_core::limits::BATCH_RUNS_MAX;
 use sglhost_runtime::Program;
 use sglhost_store::ProgramVersion;
 
@@ -22,7 +23,7 @@ use super::programs::find;
 use super::start::RunFields;
 use super::whole;
 use crate::auth::Caller;
-use crate::object::Object;
+use crate::object::{AtMost, Object};
 use crate::service::Service;
 use crate::{ApiError, Begun, StartRun, Tenant, json};
 
@@ -33,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
-    runs: Vec<Object<RunFields>>,
+    runs: AtMost<BATCH_RUNS_MAX, Object<RunFields>>,
     #[serde(default, deserialize_with = "whole::optional")]
     concurrency: Option<usize>,
 }
@@ -57,7 +58,7 @@ pub(crate) async fn start(
     segments.reference()?;
     service.can_begin()?;
     let read = service.bodies.read_json::<BatchBody>(&tenant, request, limits.batch_body_bytes_max).await?;
-    let (BatchBody { runs, concurrency }, received) = read;
+    let (BatchBody { runs: AtMost(runs), concurrency }, received) = read;
     if runs.is_empty() || runs.len() > limits.batch_runs_max {
         let (count, max) = (runs.len(), limits.batch_runs_max);
         return Err(ApiError::invalid(format!("a batch has 1 to {max} runs (batch_runs_max); this has {count}")));

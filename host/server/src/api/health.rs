@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::auth::is_loopback;
+use crate::auth::{asks_this_machine, is_loopback};
 use crate::connection::Peer;
 use crate::service::{Readiness, Service};
 use crate::{ApiError, Metrics};
@@ -52,6 +52,7 @@ pub(crate) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let local = peer.is_some_and(|Extension(Peer(address))| is_loopback(address.ip()))
+        && asks_this_machine(&headers)
         && !FORWARDED.iter().any(|name| headers.contains_key(*name));
     if local || !service.is_keyed() { Ok(all_metrics(State(service)).await) } else { Err(super::not_found().await) }
 }

@@ -91,8 +91,7 @@ pub(crate) async fn list(
         return Err(ApiError::invalid("after must be the name of a program"));
     }
     let programs = service.store.programs(&tenant.id, &page).await?;
-    let next = json::next(&programs, page.limit, |program| program.name.clone());
-    let programs: Vec<Value> = programs.iter().map(json::program_version).collect();
+    let (programs, next) = json::versions(&programs, page.limit, |program| program.name.clone());
     Ok(Json(json!({"programs": programs, "next": next})))
 }
 
@@ -129,8 +128,7 @@ pub(crate) async fn versions(
     if versions.is_empty() && latest(&service, &tenant, &name).await?.is_none() {
         return Err(ApiError::not_found("there is no such program"));
     }
-    let next = json::next(&versions, page.limit, |version| version.version.to_string());
-    let versions: Vec<Value> = versions.iter().map(json::program_version).collect();
+    let (versions, next) = json::versions(&versions, page.limit, |version| version.version.to_string());
     Ok(Json(json!({"versions": versions, "next": next})))
 }
 

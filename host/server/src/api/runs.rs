@@ -79,11 +79,12 @@ pub(crate) async fn start(
         (false, true) => Wanted::Events,
         (false, false) => Wanted::End,
     };
+    let ended = |row: &RunRow| ended(&service, &tenant, row);
     match service.runs.start(&tenant, program, &version, start).await? {
         Begun::New(handle) => Ok(match wanted {
             Wanted::Beginning => began(&handle.run().row()),
             Wanted::Events => sse::response(handle.run().id(), handle.into_follower(), limits.event_keep_alive),
-            Wanted::End => ended(&handle.ended().await),
+            Wanted::End => ended(&handle.ended().await)?,
         }),
         Begun::Before(row) => before(&service, &tenant, *row, wanted).await,
     }
@@ -94,8 +95,8 @@ async fn before(service: &Service, tenant: &Tenant, row: RunRow, wanted: Wanted)
     let live = service.runs.live(&tenant.id, row.id);
     Ok(match (wanted, live) {
         (Wanted::Beginning, live) => began(&live.map_or(row, |live| live.row())),
-        (Wanted::End, Some(live)) => ended(&live.ended().await),
-        (Wanted::End, None) => ended(&service.runs.get(&tenant.id, row.id).await?),
+        (Wanted::End, Some(live)) => ended(service, tenant, &live.ended().await)?,
+        (Wanted::End, None) => ended(service, tenant, &service.runs.get(&tenant.id, row.id).await?)?,
         (Wanted::Events, live) => {
             let follower = live.ok_or_else(|| forgotten(row.id))?.follow(0)?;
             sse::response(row.id, follower, service.config.limits.event_keep_alive)
@@ -111,8 +112,15 @@ fn began(row: &RunRow) -> Response {
     with_id(response, row.id)
 }
 
-fn ended(row: &RunRow) -> Response {
-    with_id(Json(json::run(row)).into_response(), row.id)
+fn ended(service: &Service, tenant: &Tenant, row: &RunRow) -> Result<Response, ApiError> {
+    Ok(with_id(whole(service, tenant, row)?, row.id))
+}
+
+/// A run with all that came of it, which may be long.
+fn whole(service: &Service, tenant: &Tenant, row: &RunRow) -> Result<Response, ApiError> {
+    // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
+    let answer = service.bodies.hold(tenant, serde_json::to_vec(&json::run(row)).unwrap_or_default())?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
 fn with_id(mut response: Response, id: RunId) -> Response {
@@ -174,9 +182,9 @@ pub(crate) async fn get(
     State(service): State<Arc<Service>>,
     Caller(tenant): Caller,
     segments: Segments,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let row = service.runs.get(&tenant.id, segments.run()?).await?;
-    Ok(Json(json::run(&row)))
+    whole(&service, &tenant, &row)
 }
 
 /// `POST /v1/runs/{id}/cancel`.
@@ -184,9 +192,9 @@ pub(crate) async fn cancel(
     State(service): State<Arc<Service>>,
     Caller(tenant): Caller,
     segments: Segments,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let row = service.runs.cancel(&tenant.id, segments.run()?).await?;
-    Ok(Json(json::run(&row)))
+    whole(&service, &tenant, &row)
 }
 
 /// A run of the tenant whose events are there.

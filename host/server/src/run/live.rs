@@ -28,6 +28,8 @@ pub struct LiveRun {
     pub(super) log: EventLog,
     /// Cancelled when the run is to end; also by its tenant's removal.
     pub(super) cancelled: CancellationToken,
+    /// Cancelled when its tenant is removed: who takes that name later is somebody else.
+    pub(super) tenant_gone: CancellationToken,
     reason: OnceLock<CancelReason>,
     progress: Mutex<Progress>,
     ended: watch::Sender<Option<Arc<RunRow>>>,
@@ -62,7 +64,7 @@ pub(super) struct Beginning {
     pub(super) row: RunRow,
     pub(super) idempotency: Option<(String, [u8; 32])>,
     pub(super) detached: bool,
-    pub(super) cancelled: CancellationToken,
+    pub(super) tenant_gone: CancellationToken,
     pub(super) events_bytes_max: usize,
 }
 
@@ -73,7 +75,8 @@ impl LiveRun {
             begun: beginning.row,
             idempotency: beginning.idempotency,
             log: EventLog::new(beginning.events_bytes_max, !beginning.detached),
-            cancelled: beginning.cancelled,
+            cancelled: beginning.tenant_gone.child_token(),
+            tenant_gone: beginning.tenant_gone,
             reason: OnceLock::new(),
             progress: Mutex::default(),
             ended: watch::Sender::new(None),

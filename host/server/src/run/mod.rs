@@ -166,7 +166,7 @@ impl Runs {
             row,
             idempotency: request.idempotency,
             detached: request.detached,
-            cancelled: tenant.gone.child_token(),
+            tenant_gone: tenant.gone.clone(),
             events_bytes_max: self.config.limits.run_events_bytes_max,
         });
         shelf.put(Arc::clone(&live));

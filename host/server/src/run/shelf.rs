@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //! - A run under way is always here; one that ended is as long as `kept`, unless all that ended take more than
-//!   `bytes_max`: then those that ended first are forgotten first.
+//!   `bytes_max`: then those of the tenant that takes most are forgotten, the first to end first.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +23,28 @@ pub(super) struct Shelf {
     ended: Mutex<Ended>,
 }
 
-/// Runs that ended, the first to end first.
+/// Runs that ended, by tenant.
 #[derive(Default)]
 struct Ended {
+    tenants: HashMap<TenantId, EndedOfTenant>,
+    bytes: usize,
+}
+
+/// Of one tenant, the first to end first.
+#[derive(Default)]
+struct EndedOfTenant {
     runs: VecDeque<(Duration, RunId, usize)>,
     bytes: usize,
+}
+
+impl EndedOfTenant {
+    /// Takes the first one's bytes off those of all, too.
+    fn forget_first(&mut self, all: &mut usize) -> Option<RunId> {
+        let (_, id, bytes) = self.runs.pop_front()?;
+        self.bytes -= bytes;
+        *all -= bytes;
+        Some(id)
+    }
 }
 
 impl Shelf {
@@ -58,7 +75,9 @@ impl Shelf {
         let bytes = run.bytes();
         let mut ended = self.lock();
         ended.bytes += bytes;
-        ended.runs.push_back((now, run.id(), bytes));
+        let tenant = ended.tenants.entry(run.tenant.clone()).or_default();
+        tenant.bytes += bytes;
+        tenant.runs.push_back((now, run.id(), bytes));
         self.forget(ended, now);
     }
 
@@ -70,7 +89,10 @@ impl Shelf {
     /// A run of the tenant.
     pub(super) fn get(&self, tenant: &TenantId, id: RunId, now: Duration) -> Option<Arc<LiveRun>> {
         self.sweep(now);
-        self.runs.get(&id).filter(|run| run.tenant == *tenant).map(|run| Arc::clone(&run))
+        self.runs
+            .get(&id)
+            .filter(|run| run.tenant == *tenant && !run.tenant_gone.is_cancelled())
+            .map(|run| Arc::clone(&run))
     }
 
     /// A run of the tenant by its client's key.
@@ -89,14 +111,17 @@ impl Shelf {
 
     fn forget(&self, mut ended: MutexGuard<'_, Ended>, now: Duration) {
         let mut forgotten = Vec::new();
-        while let Some(&(at, id, bytes)) = ended.runs.front() {
-            if now.saturating_sub(at) < self.kept && ended.bytes <= self.bytes_max {
-                break;
+        let Ended { tenants, bytes } = &mut *ended;
+        for tenant in tenants.values_mut() {
+            while tenant.runs.front().is_some_and(|&(at, ..)| now.saturating_sub(at) >= self.kept) {
+                forgotten.extend(tenant.forget_first(bytes));
             }
-            ended.bytes -= bytes;
-            ended.runs.pop_front();
-            forgotten.push(id);
         }
+        while *bytes > self.bytes_max {
+            let Some(tenant) = tenants.values_mut().max_by_key(|tenant| tenant.bytes) else { break };
+            forgotten.extend(tenant.forget_first(bytes));
+        }
+        tenants.retain(|_, tenant| !tenant.runs.is_empty());
         drop(ended);
         for id in forgotten {
             self.remove(id);

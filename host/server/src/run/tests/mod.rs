@@ -124,7 +124,7 @@ impl House {
             row,
             idempotency: None,
             detached: how.detached,
-            cancelled: self.tenant.gone.child_token(),
+            tenant_gone: self.tenant.gone.clone(),
             events_bytes_max: EVENTS_BYTES_MAX,
         });
         self.driver.shelf.put(Arc::clone(&live));

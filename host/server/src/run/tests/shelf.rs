@@ -16,6 +16,9 @@ async fn ended_runs_are_forgotten_after_a_while() {
     assert!(find(&run, kept).is_none());
     assert!(find(&under_way, kept * 100).is_some());
     assert!(house.driver.shelf.get(&TenantId("other".into()), under_way.live.id(), kept).is_none());
+    // Who takes a removed tenant's name is somebody else.
+    house.tenant.gone.cancel();
+    assert!(find(&under_way, kept).is_none());
 }
 
 #[tokio::test(start_paused = true)]
