@@ -32,7 +32,7 @@ fn a_detached_run_is_shown_as_often_as_it_is_asked_for() {
     let record: Value = serde_json::from_str(&served.run(["logs", "--json", &id]).well()).unwrap();
     assert!(attached.contains(record["variables"]["answer"].as_str().unwrap()), "{record}");
 
-    let breaking = Breaking::start(&served.address, 600);
+    let breaking = Breaking::start(&served.address, 800);
     let direct = served.run(["logs", "--events", &id]).well();
     let through = ended(&mut served.command_at(&breaking.address, ["logs", "--events", &id])).well();
     assert_eq!(through, direct, "each event once, in order");
