@@ -7,6 +7,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use sglhost_core::{Clock, Error, ProgramId, RunId};
 use sglhost_engine::Engine;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +108,12 @@ impl Runtime {
             None => drop(tokio::spawn(running)),
         }
         Run { id, events, cancel: CancelOnDrop(cancel) }
+    }
+
+    /// Where runs are carried out, unless it is where they are started.
+    #[must_use]
+    pub fn guests(&self) -> Option<&Handle> {
+        self.0.config.guests.as_ref()
     }
 
     /// What a run of the program costs besides its work. The program must end without calling a model.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use sglhost_core::{Clock, Error, ErrorCode, Event, RunRecord, Usage};
 use sglhost_runtime::Run;
 use sglhost_store::{RunEnd, RunStatus, Store, StoreError, UsageDay};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::live::{CancelReason, LiveRun};
@@ -30,6 +31,8 @@ pub(super) struct Driver {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shelf: Shelf,
+    /// Where events are read, if not here: what a flood of them costs is then the program's, of low priority as it is.
+    pub(super) guests: Option<Handle>,
     pub(super) slow_reader: Duration,
     pub(super) store_retry: Duration,
     pub(super) store_retry_max: Duration,
@@ -71,7 +74,11 @@ impl Driver {
         place: Place,
     ) {
         // In a task of its own, so that a bug there is an end as well.
-        let reading = tokio::spawn(Arc::clone(&self).read(Arc::clone(&live), Arc::clone(&tenant), source));
+        let reading = Arc::clone(&self).read(Arc::clone(&live), Arc::clone(&tenant), source);
+        let reading = match &self.guests {
+            Some(guests) => guests.spawn(reading),
+            None => tokio::spawn(reading),
+        };
         let finish = match reading.await {
             Ok(Some(finish)) => finish,
             Ok(None) | Err(_) => {

@@ -105,7 +105,8 @@ impl Runs {
         let admission = Admission::new(runs_max, Arc::clone(&clock), Arc::clone(&metrics));
         let shelf = Shelf::new(limits.run_events_kept, limits.events_bytes_max);
         let ServerLimits { slow_reader, store_retry, store_retry_max, .. } = *limits;
-        let driver = Driver { store, clock, metrics, shelf, slow_reader, store_retry, store_retry_max };
+        let guests = runtime.guests().cloned();
+        let driver = Driver { store, clock, metrics, shelf, guests, slow_reader, store_retry, store_retry_max };
         Arc::new(Self { runtime, driver: Arc::new(driver), admission, config })
     }
 

@@ -87,6 +87,7 @@ impl House {
             clock: Arc::clone(&clock) as _,
             metrics: Arc::clone(&metrics),
             shelf: Shelf::new(Duration::from_secs(600), 1 << 20),
+            guests: None,
             slow_reader: SLOW_READER,
             store_retry: Duration::from_millis(100),
             store_retry_max: Duration::from_secs(5),
