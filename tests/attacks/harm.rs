@@ -1,10 +1,10 @@
 //! Each attack ends with its exact error, while a neighbour answers and one that began before it goes on after it.
 
-use std::fs;
 use std::time::Duration;
 
 use sglhost_core::Event;
 use sglhost_core::limits::RunLimits;
+use sglhost_tests::hostile::resident_bytes;
 use tokio::sync::Mutex;
 
 use crate::host::{Host, finish, limits};
@@ -127,12 +127,6 @@ async fn emitting_to_a_slow_reader_waits() {
     let error = result.unwrap_err().message;
     let expected = ["the run has 30 calls pending", "the run used its 0.3 s of CPU time"];
     assert!(expected.iter().any(|expected| error.starts_with(expected)), "{error} after {emitted}");
-}
-
-/// Resident bytes of this process.
-fn resident_bytes() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,23 +11,11 @@ use sglhost_engine::SystemClock;
 use sglhost_runtime::{Program, Run, RunRequest, Runtime, RuntimeConfig, RuntimeError};
 use sglhost_tests::guests;
 use sglhost_tests::scripted::ScriptedEngine;
+use sglhost_tests::server::attacked;
 
-/// What the attacks run into; the wall-clock deadline is there only so that a broken host fails the test.
+/// What the attacks run into here, where what they log is not what is looked at.
 pub(crate) fn limits() -> RunLimits {
-    RunLimits {
-        memory_max_bytes: 32 << 20,
-        cpu_budget: Duration::from_millis(300),
-        wall_deadline: Duration::from_secs(120),
-        contexts_max: 20,
-        pending_calls_max: 30,
-        queued_operations_max: 500,
-        handles_max: 200,
-        held_bytes_max: 8 << 20,
-        tokens_max: 10_000,
-        emitted_bytes_max: 1 << 20,
-        result_bytes_max: 1 << 20,
-        ..RunLimits::default()
-    }
+    RunLimits { log_bytes_max: RunLimits::default().log_bytes_max, ..attacked() }
 }
 
 /// A host under attack.

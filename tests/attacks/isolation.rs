@@ -1,16 +1,17 @@
 //! Strangers' components are compiled, and describe themselves, in a process of their own: it ends as it must, the error
 //! says why, and the server's own memory is back after.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, iter};
 
 use sglhost_core::limits::{CompileLimits, HostLimits};
 use sglhost_core::{Error, ErrorCode};
 use sglhost_engine::SystemClock;
 use sglhost_runtime::{Isolation, Runtime, RuntimeConfig, RuntimeError};
+use sglhost_tests::hostile::{describing, resident_bytes, slow_to_compile};
 use sglhost_tests::scripted::ScriptedEngine;
 
 use crate::host::{component, finish, limits};
@@ -37,45 +38,6 @@ fn isolated_at(compile_cache: PathBuf, arguments: &[&str], compile: CompileLimit
         guests: None,
     };
     Runtime::new(config, ScriptedEngine::new(), Arc::new(SystemClock::default()), Arc::new(|| 1)).unwrap()
-}
-
-/// The program of attacks, whose `describe` does `harm`.
-fn describing(harm: &str) -> Vec<u8> {
-    const WELL: &[u8] = b"describe=well...........";
-    let mut component = component();
-    let at = component.windows(WELL.len()).position(|window| window == WELL).expect("the name is in the component");
-    let name = format!("describe={harm}");
-    let name = name.bytes().chain(iter::repeat(b'.')).take(WELL.len());
-    component.splice(at..at + WELL.len(), name);
-    component
-}
-
-/// A component of one function that does nothing `times` times, in a way that takes time and memory to compile.
-fn slow_to_compile(times: usize) -> Vec<u8> {
-    /// A section or a body: its length before it, in five bytes.
-    fn sized(content: &[u8]) -> Vec<u8> {
-        let length = content.len();
-        let part = |index: usize| u8::try_from(length >> (7 * index) & 0x7f).unwrap();
-        let mut bytes: Vec<u8> = (0..4).map(|index| part(index) | 0x80).chain([part(4)]).collect();
-        bytes.extend(content);
-        bytes
-    }
-    // One local; `block, local.get 0, br_if 0, local.get 0, i32.const 1, i32.add, local.set 0, end`.
-    let mut body = vec![1, 1, 0x7f];
-    for _ in 0..times {
-        body.extend([0x02, 0x40, 0x20, 0, 0x0d, 0, 0x20, 0, 0x41, 1, 0x6a, 0x21, 0, 0x0b]);
-    }
-    body.push(0x0b);
-    let mut code = vec![1];
-    code.extend(sized(&body));
-    let mut module = b"\0asm\x01\0\0\0".to_vec();
-    for (section, content) in [(1, vec![1, 0x60, 0, 0]), (3, vec![1, 0]), (10, code)] {
-        module.push(section);
-        module.extend(sized(&content));
-    }
-    let mut component = b"\0asm\x0d\0\x01\0\x01".to_vec();
-    component.extend(sized(&module));
-    component
 }
 
 async fn error_of(runtime: &Runtime, component: &[u8]) -> RuntimeError {
@@ -357,11 +319,6 @@ async fn alone_the_servers_memory_is_back_after() {
     }
     let growth = rounds[5].saturating_sub(rounds[1]);
     assert!(growth < 16 << 20, "resident bytes after each round: {rounds:?}");
-}
-
-fn resident_bytes() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// What a confined process does when it tries `what`.

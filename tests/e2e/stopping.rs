@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write as _},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use sglhost_tests::binary::{sglhost, turn};
@@ -10,9 +10,14 @@ use sglhost_tests::binary::{sglhost, turn};
 use crate::arguments::probe;
 
 /// Starts a run that does not end by itself, and reads until the model speaks.
-fn start_endless(output: &str) -> std::process::Child {
+fn start_endless(output: &str) -> Child {
     let mut command = sglhost(["run"]);
     command.arg(probe()).args(["--numbers", "[]", "--endless", output]);
+    until_the_model_speaks(&mut command)
+}
+
+/// Starts it, and reads until the model speaks.
+pub(crate) fn until_the_model_speaks(command: &mut Command) -> Child {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut seen, mut byte) = (Vec::new(), [0]);
     while !String::from_utf8_lossy(&seen).contains("assistant\n") {

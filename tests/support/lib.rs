@@ -7,6 +7,7 @@ pub mod binary;
 pub mod distance;
 pub mod golden;
 pub mod guests;
+pub mod hostile;
 pub mod http;
 pub mod load;
 pub mod model;

@@ -11,6 +11,7 @@ use sglhost_runtime::{Program, Runtime};
 use sglhost_store::Store;
 
 use crate::body::Bodies;
+use crate::run::millis;
 use crate::{ApiError, Metrics, Runs, ServerConfig, Tenant, Tenants};
 
 /// The parts of the server.
@@ -95,7 +96,7 @@ impl Service {
 
     /// Milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.wall().as_millis()).unwrap_or(u64::MAX)
+        millis(self.clock.wall())
     }
 
     pub(crate) fn readiness(&self) -> Readiness {

@@ -1,10 +1,10 @@
 //! Programs that do harm, uploaded and run over HTTP: each run says its exact error, while a neighbour is answered.
 
-use std::fs;
 use std::sync::Arc;
 
 use serde_json::Value;
 use sglhost_core::limits::RunLimits;
+use sglhost_tests::hostile::resident_bytes;
 use tokio::sync::Mutex;
 
 use crate::house::House;
@@ -131,12 +131,6 @@ async fn regex_bombs() {
     assert_eq!(codes[..3], ["limit-exceeded"; 3], "{run}");
     house.settle("regex bombs").await;
     assert!(resident_bytes() < before + (256 << 20), "{before} before, {} after", resident_bytes());
-}
-
-/// Resident bytes of this process.
-fn resident_bytes() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,12 @@
 //! Components that are none, are too large, take for ever to compile, or do harm when they are asked what they are.
 
 use std::fs;
-use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
 use sglhost_core::limits::{COMPONENT_BYTES_MAX, CompileLimits, ServerLimits};
 use sglhost_runtime::Isolation;
+use sglhost_tests::hostile::{describing, slow_to_compile};
 use sglhost_tests::http::{Connection, Request};
 
 use crate::house::{House, component};
@@ -99,17 +99,6 @@ async fn isolated(test: &str) -> House {
     .await
 }
 
-/// The program of attacks, whose `describe` does `harm`.
-fn describing(harm: &str) -> Vec<u8> {
-    const WELL: &[u8] = b"describe=well...........";
-    let mut component = component();
-    let at = component.windows(WELL.len()).position(|window| window == WELL).expect("the name is in the component");
-    let name = format!("describe={harm}");
-    let name = name.bytes().chain(iter::repeat(b'.')).take(WELL.len());
-    component.splice(at..at + WELL.len(), name);
-    component
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_harm_when_it_is_described_is_refused() {
     let house = isolated("describe").await;
@@ -126,34 +115,6 @@ async fn what_does_harm_when_it_is_described_is_refused() {
     }
     assert_eq!(house.server.get(&house.mallory, "/v1/programs/evil").await.status(), 404);
     house.settle("describing").await;
-}
-
-/// A component of one function that does nothing `times` times, in a way that takes time and memory to compile.
-fn slow_to_compile(times: usize) -> Vec<u8> {
-    /// A section or a body: its length before it, in five bytes.
-    fn sized(content: &[u8]) -> Vec<u8> {
-        let length = content.len();
-        let part = |index: usize| u8::try_from(length >> (7 * index) & 0x7f).unwrap();
-        let mut bytes: Vec<u8> = (0..4).map(|index| part(index) | 0x80).chain([part(4)]).collect();
-        bytes.extend(content);
-        bytes
-    }
-    // One local; `block, local.get 0, br_if 0, local.get 0, i32.const 1, i32.add, local.set 0, end`.
-    let mut body = vec![1, 1, 0x7f];
-    for _ in 0..times {
-        body.extend([0x02, 0x40, 0x20, 0, 0x0d, 0, 0x20, 0, 0x41, 1, 0x6a, 0x21, 0, 0x0b]);
-    }
-    body.push(0x0b);
-    let mut code = vec![1];
-    code.extend(sized(&body));
-    let mut module = b"\0asm\x01\0\0\0".to_vec();
-    for (section, content) in [(1, vec![1, 0x60, 0, 0]), (3, vec![1, 0]), (10, code)] {
-        module.push(section);
-        module.extend(sized(&content));
-    }
-    let mut component = b"\0asm\x0d\0\x01\0\x01".to_vec();
-    component.extend(sized(&module));
-    component
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

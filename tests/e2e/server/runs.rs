@@ -1,15 +1,13 @@
 //! A program that is pushed runs as its file does, and is gone when it is removed.
 
-use std::{
-    io::Read,
-    process::{Child, Stdio},
-};
+use std::{io::Read, process::Child};
 
 use serde_json::Value;
 use sglhost_tests::binary::plugin;
 
 use super::{Served, ended, here, interrupt};
 use crate::arguments::probe;
+use crate::stopping::until_the_model_speaks;
 
 const WORDS: [&str; 8] =
     ["--question", "What is the capital of France?", "--max-tokens", "24", "--temperature", "0", "--seed", "11"];
@@ -80,14 +78,7 @@ fn versions_and_tags_are_kept_until_they_are_removed() {
 /// Starts a run that does not end by itself, and reads until the model speaks.
 pub(crate) fn start_endless(served: &Served) -> Child {
     let mut command = served.command(["run", "probe", "--numbers", "[]", "--endless"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (mut seen, mut byte) = (Vec::new(), [0]);
-    while !String::from_utf8_lossy(&seen).contains("assistant\n") {
-        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-        seen.push(byte[0]);
-    }
-    child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
-    child
+    until_the_model_speaks(&mut command)
 }
 
 fn newest(served: &Served) -> Value {

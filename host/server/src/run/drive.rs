@@ -265,6 +265,6 @@ fn tokens(usage: Usage) -> u64 {
 }
 
 /// Since the Unix epoch.
-pub(super) fn millis(wall: Duration) -> u64 {
+pub(crate) fn millis(wall: Duration) -> u64 {
     u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,7 +23,8 @@ use sglhost_core::{Clock, RunId, SamplingParams, TenantId};
 use sglhost_runtime::{Program, RunRequest, Runtime};
 use sglhost_store::{NewRun, ProgramVersion, RunRow, RunStatus, Started, Store, StoreError};
 
-use self::drive::{Driver, millis};
+use self::drive::Driver;
+pub(crate) use self::drive::millis;
 pub use self::follower::{Follower, RunHandle};
 pub use self::live::LiveRun;
 use self::live::{Beginning, CancelReason};
