@@ -23,18 +23,50 @@ pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
 /// Automaton states looked at for one mask, some 0.2 s; a constraint that needs more ends its call with an error. Real
 /// ones stay below a hundredth of it.
 pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 20_000_000;
+/// Bytes that a regular expression forces at once; what comes after is forced at the next token.
+pub const FORCED_BYTES_MAX: usize = 4096;
+/// Bytes of a JSON Schema, a Lark grammar or structural tags, before they are parsed.
+pub const GRAMMAR_BYTES_MAX: usize = 512 << 10;
+/// Symbols in a grammar's productions.
+pub const GRAMMAR_SYMBOLS_MAX: usize = 500_000;
+/// Steps of the lexer's compiler for one grammar, some 20 ms.
+pub const GRAMMAR_COMPILE_FUEL_MAX: u64 = 1_000_000;
+/// Steps of the lexer for one mask, some 15 ms.
+pub const GRAMMAR_MASK_FUEL_MAX: u64 = 200_000;
+/// Parser items for one mask, some 3 ms.
+pub const GRAMMAR_MASK_ITEMS_MAX: usize = 50_000;
+/// Parser items at one byte of the output: how ambiguous a grammar may be.
+pub const GRAMMAR_ROW_ITEMS_MAX: usize = 2000;
+/// States of a grammar's lexer, 1 to 2 KiB each.
+pub const GRAMMAR_LEXER_STATES_MAX: usize = 32_768;
+/// Structures, and triggers, of one structural tag.
+pub const STRUCTURAL_TAGS_MAX: usize = 256;
 /// Bytes of one `append`; a context of 128 Ki tokens is about 0.5 MiB of text.
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
 /// Steps of one rendering of a chat template, which comes with the model; real ones take under 10,000.
 pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// Bytes of a component that is loaded.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Core instances of one component: a toolchain that links Python's libraries dynamically makes about twenty. The pool of
+/// instances has so many for each run.
+pub const CORE_INSTANCES_MAX: u32 = 64;
+/// Memories of a component's core instances together. All toolchains seen make one; each reserves address space, not
+/// memory.
+pub const CORE_MEMORIES_MAX: u32 = 2;
+/// Tables of a component's core instances together.
+pub const CORE_TABLES_MAX: u32 = 8;
+/// Handles of a run beside those that have a limit of their own: streams, futures, tasks, and what WASI needs.
+pub const OTHER_HANDLES_MAX: usize = 2048;
 /// Bytes of native code that are kept on disk; beyond it what was compiled first is forgotten, and compiled again.
 pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;
 /// Runs of a batch over HTTP; more are refused while they are read.
 pub const BATCH_RUNS_MAX: usize = 1000;
 /// Bytes of a list over HTTP; what would be longer has a next page.
 pub const LIST_BYTES_MAX: usize = 1 << 20;
+/// Bytes of JSON that are read at once on a thread that serves others, too: a millisecond's work at most.
+pub const LIGHT_JSON_BYTES_MAX: usize = 64 << 10;
+/// Longer bodies and arguments that are read at once, of all tenants together; more wait.
+pub const LONG_JSON_READ_MAX: usize = 2;
 /// Bytes of a run's arguments.
 pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
 /// Compiled constraints the host keeps for calls to come, of all tenants together.
@@ -100,6 +132,18 @@ pub struct RunLimits {
     pub log_bytes_max: u64,
     /// Bytes of the result.
     pub result_bytes_max: usize,
+}
+
+impl RunLimits {
+    /// Handles of every kind that a run may hold, streams and futures among them: those that have a limit of their own,
+    /// and [`OTHER_HANDLES_MAX`].
+    #[must_use]
+    pub fn all_handles_max(&self) -> usize {
+        /// A call has one itself, one for its text, and others for those who wait for it.
+        const PER_CALL: usize = 4;
+        let calls = PER_CALL.saturating_mul(self.pending_calls_max as usize);
+        self.handles_max.saturating_add(self.contexts_max as usize).saturating_add(calls).saturating_add(OTHER_HANDLES_MAX)
+    }
 }
 
 impl Default for RunLimits {

@@ -27,6 +27,18 @@ impl TokenMask {
         mask
     }
 
+    /// A mask of packed words; those that lack allow nothing, and bits past the vocabulary are dropped.
+    #[must_use]
+    pub fn from_words(words: &[u32], vocabulary: usize) -> Self {
+        let mut mask = Self::none(vocabulary);
+        let count = words.len().min(mask.words.len());
+        mask.words[..count].copy_from_slice(&words[..count]);
+        if let (Some(last), true) = (mask.words.last_mut(), !vocabulary.is_multiple_of(32)) {
+            *last &= (1 << (vocabulary % 32)) - 1;
+        }
+        mask
+    }
+
     /// How many tokens the mask speaks of.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
@@ -94,6 +106,13 @@ mod tests {
             assert_eq!(mask.count(), vocabulary);
             assert!(!mask.allows(vocabulary as u32));
         }
+    }
+
+    #[test]
+    fn words_past_the_vocabulary_are_dropped() {
+        let mask = TokenMask::from_words(&[u32::MAX; 3], 40);
+        assert_eq!(mask, TokenMask::all(40));
+        assert_eq!(TokenMask::from_words(&[1], 40).iter().collect::<Vec<_>>(), [0]);
     }
 
     #[test]

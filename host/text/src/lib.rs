@@ -19,7 +19,7 @@ mod tokenizer;
 
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
-pub use grammar::{Constraint, ConstraintState};
+pub use grammar::{Constraint, ConstraintSpec, ConstraintState};
 pub use roles::{RoleMarkup, Roles};
 pub use segment::{Segment, SegmentKind};
 pub use stop::{StopKind, StopMatch, StopMatcher, StopStep};

@@ -28,7 +28,10 @@ use self::{
 };
 #[cfg(doc)]
 use crate::SegmentKind;
-use crate::{Segment, TextError, grammar::trie::TokenTrie};
+use crate::{
+    Segment, TextError,
+    grammar::{context_free::Vocabulary, trie::TokenTrie},
+};
 
 /// A model's vocabulary and the rules that turn text into its tokens.
 pub struct Tokenizer {
@@ -48,6 +51,8 @@ pub struct Tokenizer {
     chat_template: Option<String>,
     /// Built for the first constraint.
     trie: OnceLock<TokenTrie>,
+    /// Built for the first grammar.
+    grammars: OnceLock<Vocabulary>,
 }
 
 /// What a tokenizer is made of, whichever files it came from.
@@ -128,12 +133,25 @@ impl Tokenizer {
             end_of_text,
             chat_template: parts.chat_template,
             trie: OnceLock::new(),
+            grammars: OnceLock::new(),
         })
     }
 
     /// All tokens that stand for text, by their bytes.
     pub(crate) fn trie(&self) -> &TokenTrie {
         self.trie.get_or_init(|| TokenTrie::new(self))
+    }
+
+    /// The vocabulary as grammars need it.
+    pub(crate) fn grammars(&self) -> &Vocabulary {
+        self.grammars.get_or_init(|| Vocabulary::new(self))
+    }
+
+    /// The tokens of text in the middle of another, without markup.
+    pub(crate) fn encode_inside(&self, text: &str) -> Vec<TokenId> {
+        let mut ids = Vec::new();
+        self.encode_text(text, Place::Inside, &mut ids);
+        ids
     }
 
     /// The tokens of a text that starts with `segments`.

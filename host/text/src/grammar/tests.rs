@@ -11,8 +11,9 @@ use regex_automata::{Anchored, Input, meta};
 use sglhost_core::{ErrorCode, TokenId};
 
 use super::{
-    constraint::{Constraint, ConstraintState, MemoryLimits},
+    constraint::{Constraint, ConstraintState},
     pattern,
+    regular::{MemoryLimits, Regular},
 };
 use crate::{GgufVocabulary, Tokenizer};
 
@@ -78,6 +79,12 @@ fn beginnings(texts: &BTreeSet<String>, tokens: &[&[u8]]) -> HashSet<Vec<u8>> {
     all
 }
 
+/// A pattern whose memory has limits of its own.
+fn within(pattern: &str, tokenizer: &Arc<Tokenizer>, limits: MemoryLimits) -> Constraint {
+    let language = Regular::within(pattern::regex(pattern).unwrap(), tokenizer, limits).unwrap();
+    Constraint::regular(language, tokenizer)
+}
+
 /// Compares what masks allow with the language itself, over token sequences of at most [`BYTES_MAX`] bytes.
 fn check_within(pattern: &str, tokenizer: &Arc<Tokenizer>, pieces: &[&str], limits: Option<MemoryLimits>) {
     let matches = whole(pattern);
@@ -90,7 +97,7 @@ fn check_within(pattern: &str, tokenizer: &Arc<Tokenizer>, pieces: &[&str], limi
     let live = beginnings(&language, &tokens);
     let constraint = match limits {
         None => Constraint::regex(pattern, tokenizer).unwrap(),
-        Some(limits) => Constraint::within(pattern::regex(pattern).unwrap(), tokenizer, limits).unwrap(),
+        Some(limits) => within(pattern, tokenizer, limits),
     };
     let mut reached = BTreeSet::new();
     let mut stack: Vec<(ConstraintState, Vec<u8>)> = vec![(constraint.start(), Vec::new())];
@@ -248,7 +255,7 @@ fn errors_point_at_the_place_or_name_the_limit() {
 fn a_mask_that_takes_too_long_is_an_error() {
     let tokenizer = rich();
     let limits = MemoryLimits { table_bytes: 1 << 20, mask_bytes: 1 << 20, mask_steps: 20_000 };
-    let constraint = Constraint::within(pattern::regex(".*a.{500}").unwrap(), &tokenizer, limits).unwrap();
+    let constraint = within(".*a.{500}", &tokenizer, limits);
     let mut state = constraint.start();
     for _ in 0..400 {
         assert!(state.advance_bytes(b"a"));

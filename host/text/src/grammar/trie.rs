@@ -76,6 +76,30 @@ impl TokenTrie {
         &self.tokens[start..end]
     }
 
+    /// How much of `text` no token can share with what follows: the place of the first byte from which on `text` is the
+    /// beginning of a longer token. `may_follow` tells which bytes may come next.
+    pub(crate) fn settled(&self, text: &[u8], may_follow: impl Fn(u8) -> bool) -> usize {
+        (0..text.len()).find(|&start| self.goes_on(&text[start..], &may_follow)).unwrap_or(text.len())
+    }
+
+    /// Whether some token begins with `bytes` and goes on with a byte that may follow.
+    fn goes_on(&self, bytes: &[u8], may_follow: &impl Fn(u8) -> bool) -> bool {
+        let (mut first, mut end) = (0, self.nodes.len());
+        for &byte in bytes {
+            let Some(index) = self.siblings(first, end).find(|&index| self.nodes[index].byte == byte) else {
+                return false;
+            };
+            (first, end) = (index + 1, self.nodes[index].skip as usize);
+        }
+        self.siblings(first, end).any(|index| may_follow(self.nodes[index].byte))
+    }
+
+    /// The nodes of one depth between two places.
+    fn siblings(&self, first: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
+        let next = move |&index: &usize| Some(self.nodes[index].skip as usize);
+        std::iter::successors(Some(first), next).take_while(move |&index| index < end)
+    }
+
     /// Which bytes are tokens of their own.
     pub(crate) fn spells(&self) -> &[bool; 256] {
         &self.spells

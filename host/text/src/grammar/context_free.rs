@@ -1,0 +1,275 @@
+//! Constraints that are context-free: JSON Schema and Lark, through the `llguidance` crate.
+//!
+//! Chosen for JSON Schema because it implements the most keywords and refuses the others by name, parses exactly
+//! (Earley's algorithm, lexed by derivatives) and limits its own work; a mask costs it some 50 µs.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use llguidance::{
+    ParserFactory, TokenParser,
+    api::{ParserLimits, StopReason, TopLevelGrammar},
+    earley::SlicedBiasComputer,
+    toktrie::{InferenceCapabilities, Recognizer, TokRxInfo, TokTrie, TokenizerEnv},
+};
+use sglhost_core::{Error, ErrorCode, TokenId, TokenMask, limits};
+
+use crate::Tokenizer;
+
+/// A vocabulary as `llguidance` wants it; built once for a tokenizer, for its first grammar.
+pub(crate) struct Vocabulary {
+    factory: ParserFactory,
+}
+
+impl fmt::Debug for Vocabulary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vocabulary").finish_non_exhaustive()
+    }
+}
+
+/// All that `llguidance` asks of a tokenizer: forced text is cut into tokens by `super::forced`.
+struct Trie(TokTrie);
+
+impl TokenizerEnv for Trie {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.0
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        self.0.greedy_tokenize(bytes)
+    }
+
+    fn tokenize_is_canonical(&self) -> bool {
+        false
+    }
+}
+
+impl Vocabulary {
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Self {
+        // A token without bytes is none that a grammar could ask for. No text has the byte that `llguidance` marks
+        // control tokens with.
+        let marks = |bytes: &[u8]| bytes.contains(&TokTrie::SPECIAL_TOKEN_MARKER);
+        let mut words: Vec<Vec<u8>> = (0..tokenizer.vocabulary() as TokenId)
+            .map(|token| (tokenizer.is_special(token), tokenizer.token_bytes(token)))
+            .map(|(special, bytes)| if special || marks(bytes) { Vec::new() } else { bytes.to_vec() })
+            .collect();
+        let mut ends = tokenizer.end_of_text().to_vec();
+        if ends.is_empty() {
+            // There has to be one: it is no token of the model's, and falls out of every mask.
+            ends.push(words.len() as TokenId);
+            words.push(Vec::new());
+        }
+        let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, ends[0]), &words).with_eos_tokens(&ends);
+        let env: Arc<dyn TokenizerEnv + Sync> = Arc::new(Trie(trie));
+        // Sets of tokens that are known to fit inside JSON strings are not walked each time.
+        let slices = SlicedBiasComputer::json_slices();
+        let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices);
+        let mut factory = factory.expect("the slices are regular expressions of the crate's own");
+        factory.quiet();
+        *factory.limits_mut() = ParserLimits {
+            max_items_in_row: limits::GRAMMAR_ROW_ITEMS_MAX,
+            initial_lexer_fuel: limits::GRAMMAR_COMPILE_FUEL_MAX,
+            step_lexer_fuel: limits::GRAMMAR_MASK_FUEL_MAX,
+            step_max_items: limits::GRAMMAR_MASK_ITEMS_MAX,
+            max_lexer_states: limits::GRAMMAR_LEXER_STATES_MAX,
+            max_grammar_size: limits::GRAMMAR_SYMBOLS_MAX,
+            precompute_large_lexemes: true,
+            verbose_errors: false,
+        };
+        Self { factory }
+    }
+}
+
+/// A grammar, and the parser in its first state.
+#[derive(Clone)]
+pub(super) struct ContextFree {
+    tokenizer: Arc<Tokenizer>,
+    start: Arc<TokenParser>,
+}
+
+impl fmt::Debug for ContextFree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextFree").finish_non_exhaustive()
+    }
+}
+
+impl ContextFree {
+    /// Compiles a grammar. `explain` puts a compiler's complaint into the author's words.
+    ///
+    /// # Errors
+    /// A grammar that is wrong, too large, or admits no text.
+    pub(super) fn new(
+        grammar: TopLevelGrammar,
+        tokenizer: &Arc<Tokenizer>,
+        explain: impl Fn(&str) -> Error,
+    ) -> Result<Self, Error> {
+        let parser = tokenizer.grammars().factory.create_parser(grammar);
+        let mut parser = parser.map_err(|error| too_large(&error).unwrap_or_else(|| explain(&message(&error))))?;
+        parser.start_without_prompt();
+        let constraint = Self { tokenizer: Arc::clone(tokenizer), start: Arc::new(parser) };
+        // The first mask is the slowest, and shows a grammar that is too ambiguous, or admits nothing.
+        let mut start = constraint.start();
+        if start.mask().is_empty() {
+            return Err(start.failure.unwrap_or_else(|| {
+                Error::invalid("the constraint matches no text that the model's vocabulary can spell")
+            }));
+        }
+        Ok(constraint)
+    }
+
+    pub(super) fn start(&self) -> ContextFreeState {
+        ContextFreeState { tokenizer: Arc::clone(&self.tokenizer), parser: (*self.start).clone(), mask: None, failure: None }
+    }
+}
+
+/// Where an output is within its grammar.
+#[derive(Clone)]
+pub(super) struct ContextFreeState {
+    tokenizer: Arc<Tokenizer>,
+    parser: TokenParser,
+    /// The mask of this place, once it is built.
+    mask: Option<Arc<TokenMask>>,
+    failure: Option<Error>,
+}
+
+impl fmt::Debug for ContextFreeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextFreeState").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl ContextFreeState {
+    pub(super) fn mask(&mut self) -> Arc<TokenMask> {
+        if let Some(mask) = &self.mask {
+            return Arc::clone(mask);
+        }
+        let size = self.tokenizer.vocabulary();
+        let mask = if self.is_finished() {
+            let mut mask = TokenMask::none(size);
+            self.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
+            mask
+        } else {
+            let mask = self.guarded(TokenParser::compute_mask);
+            mask.map_or_else(|| TokenMask::none(size), |mask| TokenMask::from_words(mask.as_slice(), size))
+        };
+        Arc::clone(self.mask.insert(Arc::new(mask)))
+    }
+
+    pub(super) fn known_mask(&self) -> Option<Arc<TokenMask>> {
+        self.mask.clone()
+    }
+
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    pub(super) fn advance(&mut self, token: TokenId) -> bool {
+        if self.failure.is_some() || self.parser.stopped() {
+            return false;
+        }
+        let advanced = self.guarded(|parser| {
+            let valid = parser.validate_token(token)?;
+            if valid {
+                parser.consume_token(token)?;
+                parser.check_stop()?;
+            }
+            Ok(valid)
+        });
+        if advanced == Some(true) {
+            self.mask = None;
+        }
+        advanced == Some(true)
+    }
+
+    pub(super) fn is_accepting(&mut self) -> bool {
+        self.failure.is_none()
+            && (self.parser.stopped() || self.guarded(|parser| Ok(parser.is_accepting())) == Some(true))
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.failure.is_none() && self.parser.stopped()
+    }
+
+    /// The bytes that must come next, and which may follow them.
+    pub(super) fn forced(&mut self) -> (Vec<u8>, [bool; 256]) {
+        if self.failure.is_some() || self.parser.stopped() {
+            return (Vec::new(), [false; 256]);
+        }
+        let forced = self.guarded(|parser| {
+            let bytes = parser.force_bytes();
+            let mut next = [false; 256];
+            if !bytes.is_empty() {
+                parser.parser.with_recognizer(|recognizer| {
+                    recognizer.trie_started("forced");
+                    (0..=u8::MAX).for_each(|byte| next[usize::from(byte)] = recognizer.byte_allowed(byte));
+                    recognizer.trie_finished();
+                });
+            }
+            Ok((bytes, next))
+        });
+        forced.unwrap_or((Vec::new(), [false; 256]))
+    }
+
+    /// Has the parser do something. What it refuses, because it ran into a limit or into itself, is this state's failure.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut TokenParser) -> anyhow::Result<T>) -> Option<T> {
+        if self.failure.is_some() {
+            return None;
+        }
+        let parser = &mut self.parser;
+        match catch_unwind(AssertUnwindSafe(|| act(parser))) {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                self.failure = Some(match parser.stop_reason() {
+                    StopReason::LexerTooComplex | StopReason::ParserTooComplex => too_ambiguous(),
+                    StopReason::NoExtensionBias => Error::invalid(
+                        "the constraint has come to a place where the model's vocabulary cannot go on; loosen it",
+                    ),
+                    _ => Error::invalid(format!("the constraint cannot go on: {}", message(&error))),
+                });
+                None
+            }
+            Err(_) => {
+                self.failure = Some(Error::unavailable("the constraint failed inside the host"));
+                None
+            }
+        }
+    }
+}
+
+fn too_ambiguous() -> Error {
+    Error::limit(format!(
+        "the constraint is too complex: a mask takes more than {} parser items or {} lexer steps; use fewer alternatives \
+         that begin alike, and smaller repetitions",
+        limits::GRAMMAR_MASK_ITEMS_MAX,
+        limits::GRAMMAR_MASK_FUEL_MAX
+    ))
+}
+
+/// What a compiler complains of, without the state it was in.
+fn message(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let text = text.split("\n<").next().unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Whether the complaint is about size, in words of our own.
+fn too_large(error: &anyhow::Error) -> Option<Error> {
+    let text = format!("{error:#}");
+    let sizes = ["fuel", "too large", "too big", "limit", "too complex", "exceeded"];
+    sizes.iter().any(|word| text.contains(word)).then(|| {
+        Error::new(
+            ErrorCode::LimitExceeded,
+            format!(
+                "the constraint's grammar is too large to compile within {} lexer steps, {} symbols and {} lexer states; \
+                 use fewer alternatives and smaller repetitions ({})",
+                limits::GRAMMAR_COMPILE_FUEL_MAX,
+                limits::GRAMMAR_SYMBOLS_MAX,
+                limits::GRAMMAR_LEXER_STATES_MAX,
+                message(error)
+            ),
+        )
+    })
+}
