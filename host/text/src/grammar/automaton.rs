@@ -97,6 +97,11 @@ impl Automaton {
         &self.start
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.nfa.memory_usage() + self.live.len() + self.spellable.len()
+    }
+
     /// The NFA states reached from `set` by `byte`.
     fn targets<'a>(&'a self, set: &'a StateSet, byte: u8) -> impl Iterator<Item = StateID> + 'a {
         set.states.iter().filter_map(move |&id| match self.nfa.state(id) {
@@ -265,6 +270,11 @@ impl Table {
     /// Whether the table is past its limit; the owner clears it when that suits.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes > self.bytes_max
+    }
+
+    /// Bytes of the states and the steps.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets everything but the states of `path`, whose ids are renewed.

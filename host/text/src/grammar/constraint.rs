@@ -128,6 +128,24 @@ impl Constraint {
         Self { language: Language::ContextFree(language), tokenizer: Arc::clone(tokenizer) }
     }
 
+    /// About how many bytes it takes before any output.
+    #[must_use]
+    pub fn compiled_bytes(&self) -> usize {
+        match &self.language {
+            Language::Regular(language) => language.compiled_bytes(),
+            Language::ContextFree(language) => language.compiled_bytes(),
+        }
+    }
+
+    /// About how many bytes it takes, with what its clones and outputs have learnt of its states so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.language {
+            Language::Regular(language) => language.bytes(),
+            Language::ContextFree(language) => language.bytes(),
+        }
+    }
+
     /// The state of an output before its first token.
     #[must_use]
     pub fn start(&self) -> ConstraintState {

@@ -6,13 +6,16 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use llguidance::{
     ParserFactory, TokenParser,
     api::{ParserLimits, StopReason, TopLevelGrammar},
-    earley::SlicedBiasComputer,
+    earley::{CGrammar, SlicedBiasComputer},
     toktrie::{InferenceCapabilities, Recognizer, TokRxInfo, TokTrie, TokenizerEnv},
 };
 use sglhost_core::{Error, ErrorCode, TokenId, TokenMask, limits};
@@ -88,6 +91,11 @@ impl Vocabulary {
 pub(super) struct ContextFree {
     tokenizer: Arc<Tokenizer>,
     start: Arc<TokenParser>,
+    grammar_bytes: usize,
+    /// Bytes of the lexer before any output.
+    first_lexer_bytes: usize,
+    /// Bytes of the lexer, which all outputs share, when a mask was last built.
+    lexer_bytes: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for ContextFree {
@@ -109,7 +117,14 @@ impl ContextFree {
         let parser = tokenizer.grammars().factory.create_parser(grammar);
         let mut parser = parser.map_err(|error| too_large(&error).unwrap_or_else(|| explain(&message(&error))))?;
         parser.start_without_prompt();
-        let constraint = Self { tokenizer: Arc::clone(tokenizer), start: Arc::new(parser) };
+        let lexer_bytes = parser.parser.lexer_stats().num_bytes;
+        let constraint = Self {
+            tokenizer: Arc::clone(tokenizer),
+            grammar_bytes: grammar_bytes(parser.parser.grammar()),
+            first_lexer_bytes: lexer_bytes,
+            lexer_bytes: Arc::new(AtomicUsize::new(lexer_bytes)),
+            start: Arc::new(parser),
+        };
         // The first mask is the slowest, and shows a grammar that is too ambiguous, or admits nothing.
         let mut start = constraint.start();
         if start.mask().is_empty() {
@@ -120,8 +135,24 @@ impl ContextFree {
         Ok(constraint)
     }
 
+    /// Bytes that it takes before any output.
+    pub(super) fn compiled_bytes(&self) -> usize {
+        self.grammar_bytes + self.first_lexer_bytes
+    }
+
+    /// Bytes that it takes with what its lexer has learnt.
+    pub(super) fn bytes(&self) -> usize {
+        self.grammar_bytes + self.lexer_bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn start(&self) -> ContextFreeState {
-        ContextFreeState { tokenizer: Arc::clone(&self.tokenizer), parser: (*self.start).clone(), mask: None, failure: None }
+        ContextFreeState {
+            tokenizer: Arc::clone(&self.tokenizer),
+            parser: (*self.start).clone(),
+            lexer_bytes: Arc::clone(&self.lexer_bytes),
+            mask: None,
+            failure: None,
+        }
     }
 }
 
@@ -130,6 +161,7 @@ impl ContextFree {
 pub(super) struct ContextFreeState {
     tokenizer: Arc<Tokenizer>,
     parser: TokenParser,
+    lexer_bytes: Arc<AtomicUsize>,
     /// The mask of this place, once it is built.
     mask: Option<Arc<TokenMask>>,
     failure: Option<Error>,
@@ -152,7 +184,12 @@ impl ContextFreeState {
             self.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
             mask
         } else {
-            let mask = self.guarded(TokenParser::compute_mask);
+            let lexer_bytes = Arc::clone(&self.lexer_bytes);
+            let mask = self.guarded(|parser| {
+                let mask = parser.compute_mask();
+                lexer_bytes.store(parser.parser.lexer_stats().num_bytes, Ordering::Relaxed);
+                mask
+            });
             mask.map_or_else(|| TokenMask::none(size), |mask| TokenMask::from_words(mask.as_slice(), size))
         };
         Arc::clone(self.mask.insert(Arc::new(mask)))
@@ -237,6 +274,26 @@ impl ContextFreeState {
             }
         }
     }
+}
+
+/// About how many bytes a grammar takes: its symbols with their rules.
+fn grammar_bytes(grammar: &CGrammar) -> usize {
+    /// A symbol of a rule: its index, its parameter, and the way back to the rule.
+    const ELEMENT_BYTES: usize = 32;
+    let (mut seen, mut open, mut bytes) = (vec![false; usize::from(u16::MAX) + 1], vec![grammar.start()], 0);
+    while let Some(index) = open.pop() {
+        if std::mem::replace(&mut seen[index.as_index()], true) {
+            continue;
+        }
+        let symbol = grammar.sym_data(index);
+        bytes += size_of_val(symbol) + symbol.name.len();
+        for &rule in &symbol.rules {
+            let (elements, ..) = grammar.rule_rhs(rule);
+            bytes += (elements.len() + 1) * ELEMENT_BYTES;
+            open.extend(elements);
+        }
+    }
+    bytes
 }
 
 fn too_ambiguous() -> Error {

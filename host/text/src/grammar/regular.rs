@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use regex_automata::nfa::thompson::NFA;
@@ -29,6 +32,8 @@ struct Shared {
     automaton: Automaton,
     tokenizer: Arc<Tokenizer>,
     memory: Mutex<Memory>,
+    /// Bytes of the memory when a mask was last built, for those who must not wait for the next.
+    remembered: AtomicUsize,
 }
 
 /// What was computed so far; forgetting any of it costs only time.
@@ -68,7 +73,12 @@ impl Regular {
         let automaton = Automaton::new(nfa, true, Assertions::Exact, tokenizer.trie().spells());
         let memory = Memory::new(&automaton, limits);
         let constraint = Self {
-            shared: Arc::new(Shared { automaton, tokenizer: Arc::clone(tokenizer), memory: Mutex::new(memory) }),
+            shared: Arc::new(Shared {
+                automaton,
+                tokenizer: Arc::clone(tokenizer),
+                memory: Mutex::new(memory),
+                remembered: AtomicUsize::new(0),
+            }),
         };
         let mut start = constraint.start();
         if start.mask().is_empty() {
@@ -77,6 +87,16 @@ impl Regular {
             }));
         }
         Ok(constraint)
+    }
+
+    /// Bytes that it takes before any output.
+    pub(super) fn compiled_bytes(&self) -> usize {
+        self.shared.automaton.bytes()
+    }
+
+    /// Bytes that it takes with what it has learnt of its states.
+    pub(super) fn bytes(&self) -> usize {
+        self.compiled_bytes() + self.shared.remembered.load(Ordering::Relaxed)
     }
 
     /// The state of an output before its first token.
@@ -103,6 +123,7 @@ pub(super) struct RegularState {
 impl RegularState {
     /// Tokens that may come next; none only if building the mask took more steps than
     /// [`limits::CONSTRAINT_MASK_STEPS_MAX`], which [`RegularState::failure`] then says.
+        shared.remembered.store(memory.bytes(&shared.tokenizer), Ordering::Relaxed);
     pub(super) fn mask(&mut self) -> Arc<TokenMask> {
         let shared = Arc::clone(&self.language.shared);
         let mut memory = shared.lock();
@@ -221,6 +242,12 @@ impl Memory {
             masked: VecDeque::new(),
             finishable: HashMap::new(),
             forced: HashMap::new(),
+    /// Bytes of all that is remembered, forced runs aside, which are few and mostly short.
+    fn bytes(&self, tokenizer: &Tokenizer) -> usize {
+        let words = tokenizer.vocabulary().div_ceil(u32::BITS as usize);
+        self.table.bytes() + self.masks.len() * (words * size_of::<u32>() + MASK_OVERHEAD_BYTES)
+    }
+
             generation,
             limits,
         }
