@@ -56,10 +56,7 @@ pub(super) fn written_in_one_line(mut schema: Value, what: &str) -> Result<Value
 pub(super) fn explain(what: &str, message: &str) -> Error {
     // `llguidance` says "Unimplemented keys: [...]" and the like.
     let unsupported = ["Unimplemented", "not supported", "not implemented", "Unknown format"];
-    let code = if unsupported.iter().any(|word| message.contains(word)) {
-        ErrorCode::Unsupported
-    } else {
-        ErrorCode::Invalid
-    };
+    let code =
+        if unsupported.iter().any(|word| message.contains(word)) { ErrorCode::Unsupported } else { ErrorCode::Invalid };
     Error::new(code, format!("{what}: {message}"))
 }

@@ -101,12 +101,7 @@ impl Regular {
 
     /// The state of an output before its first token.
     pub(super) fn start(&self) -> RegularState {
-        RegularState {
-            language: self.clone(),
-            set: Arc::clone(self.shared.automaton.start()),
-            id: None,
-            failure: None,
-        }
+        RegularState { language: self.clone(), set: Arc::clone(self.shared.automaton.start()), id: None, failure: None }
     }
 }
 
@@ -123,12 +118,12 @@ pub(super) struct RegularState {
 impl RegularState {
     /// Tokens that may come next; none only if building the mask took more steps than
     /// [`limits::CONSTRAINT_MASK_STEPS_MAX`], which [`RegularState::failure`] then says.
-        shared.remembered.store(memory.bytes(&shared.tokenizer), Ordering::Relaxed);
     pub(super) fn mask(&mut self) -> Arc<TokenMask> {
         let shared = Arc::clone(&self.language.shared);
         let mut memory = shared.lock();
         let id = self.enter(&mut memory);
         let mask = memory.mask(&shared, id);
+        shared.remembered.store(memory.bytes(&shared.tokenizer), Ordering::Relaxed);
         self.note(&memory);
         mask.unwrap_or_else(|error| {
             self.failure = Some(error);
@@ -242,15 +237,15 @@ impl Memory {
             masked: VecDeque::new(),
             finishable: HashMap::new(),
             forced: HashMap::new(),
+            generation,
+            limits,
+        }
+    }
+
     /// Bytes of all that is remembered, forced runs aside, which are few and mostly short.
     fn bytes(&self, tokenizer: &Tokenizer) -> usize {
         let words = tokenizer.vocabulary().div_ceil(u32::BITS as usize);
         self.table.bytes() + self.masks.len() * (words * size_of::<u32>() + MASK_OVERHEAD_BYTES)
-    }
-
-            generation,
-            limits,
-        }
     }
 
     /// Clears the table if it is past its limit; no id outlives this.
@@ -293,13 +288,20 @@ impl Memory {
     fn build_mask(&mut self, shared: &Shared, id: Id) -> Result<(TokenMask, Id), Error> {
         let trie = shared.tokenizer.trie();
         let work_max = self.table.work().saturating_add(self.limits.mask_steps);
-        let mut mask = TokenMask::none(shared.tokenizer.vocabulary());
-        let mut path = vec![id];
+        let vocabulary = shared.tokenizer.vocabulary();
+        // One word more, for nodes that no token ends at: most of the time goes into branches that cannot be foretold,
+        // and this one need not be taken.
+        let nowhere = vocabulary.div_ceil(32);
+        let mut words = vec![0_u32; nowhere + 1];
+        let mut allow = |token: TokenId| words[(token as usize / 32).min(nowhere)] |= 1 << (token % 32);
+        // The states before each byte of the way to a node.
+        let mut path = vec![DEAD; trie.depth() + 1];
+        path[0] = id;
         let mut index = 0;
         while let Some(node) = trie.node(index) {
-            path.truncate(usize::from(node.depth));
+            let depth = usize::from(node.depth);
             if self.table.is_full() {
-                self.table.clear_keeping(&mut path);
+                self.table.clear_keeping(&mut path[..depth]);
                 self.follow();
             }
             if self.table.work() > work_max {
@@ -308,18 +310,21 @@ impl Memory {
                     self.limits.mask_steps
                 )));
             }
-            let next = self.table.step(&shared.automaton, path[path.len() - 1], node.byte);
+            let next = self.table.step(&shared.automaton, path[depth - 1], node.byte);
             if next == DEAD {
                 index = node.skip as usize;
                 continue;
             }
-            let tokens = trie.tokens(index);
-            if !tokens.is_empty() && self.can_finish(shared, next) {
-                tokens.iter().for_each(|&token| mask.allow(token));
+            path[depth] = next;
+            if self.table.set(next).is_spellable() || self.can_finish(shared, next) {
+                allow(node.token);
+                if node.several {
+                    trie.tokens(index).iter().copied().for_each(&mut allow);
+                }
             }
-            path.push(next);
             index += 1;
         }
+        let mut mask = TokenMask::from_words(&words, vocabulary);
         if self.table.set(path[0]).is_accepting() {
             shared.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
         }

@@ -58,7 +58,8 @@ impl Tags {
             if trigger.is_empty() {
                 return Err(invalid("a trigger is empty"));
             }
-            let other = self.triggers.iter().enumerate().find(|(other, text)| *other != index && text.contains(trigger));
+            let other =
+                self.triggers.iter().enumerate().find(|(other, text)| *other != index && text.contains(trigger));
             if let Some((_, other)) = other {
                 return Err(invalid(format!("the trigger {trigger:?} is part of the trigger {other:?}")));
             }
@@ -106,7 +107,8 @@ impl Tags {
                 _ => return Err(invalid(format!("{:?} takes either a schema or a regex", tag.begin))),
             };
             let (name, definition) = content.split_once('\n').unwrap_or((&content, ""));
-            let literals = [rest, tag.end.as_str()].map(|text| if text.is_empty() { String::new() } else { quoted(text) });
+            let literals =
+                [rest, tag.end.as_str()].map(|text| if text.is_empty() { String::new() } else { quoted(text) });
             let _ = writeln!(grammar, "tag_{index}: {} {name} {}\n{definition}", literals[0], literals[1]);
         }
         Ok(grammar)

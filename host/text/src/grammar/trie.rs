@@ -11,11 +11,18 @@ pub(crate) struct Node {
     pub byte: u8,
     /// How many bytes lead here; at least 1.
     pub depth: u16,
+    /// Whether more than one token ends here.
+    pub several: bool,
     /// Index of the next node that is not below this one.
     pub skip: u32,
+    /// The first token that ends here; [`NO_TOKEN`] if there is none.
+    pub token: TokenId,
     /// Where this node's tokens begin in the list of tokens; they end where the next node's begin.
     tokens: u32,
 }
+
+/// Stands for no token, and is beyond any vocabulary.
+pub(crate) const NO_TOKEN: TokenId = 1 << 24;
 
 /// The trie: no root, the first node is the first byte of the first token.
 #[derive(Debug)]
@@ -24,6 +31,8 @@ pub(crate) struct TokenTrie {
     tokens: Vec<TokenId>,
     /// Which bytes are tokens of their own. Rarely all of them: a vocabulary lacks those that its training text lacked.
     spells: [bool; 256],
+    /// Bytes of the longest token.
+    depth: usize,
 }
 
 impl TokenTrie {
@@ -35,7 +44,8 @@ impl TokenTrie {
             .filter(|(bytes, _)| !bytes.is_empty() && bytes.len() < usize::from(u16::MAX))
             .collect();
         entries.sort_unstable();
-        let mut trie = Self { nodes: Vec::new(), tokens: Vec::with_capacity(entries.len()), spells: [false; 256] };
+        let mut trie =
+            Self { nodes: Vec::new(), tokens: Vec::with_capacity(entries.len()), spells: [false; 256], depth: 0 };
         let mut path: Vec<usize> = Vec::new();
         let mut last: &[u8] = &[];
         for (bytes, id) in entries {
@@ -44,9 +54,22 @@ impl TokenTrie {
             path.truncate(shared);
             for (depth, &byte) in bytes.iter().enumerate().skip(shared) {
                 path.push(trie.nodes.len());
-                trie.nodes.push(Node { byte, depth: depth as u16 + 1, skip: 0, tokens: trie.tokens.len() as u32 });
+                trie.nodes.push(Node {
+                    byte,
+                    depth: depth as u16 + 1,
+                    several: false,
+                    skip: 0,
+                    token: NO_TOKEN,
+                    tokens: trie.tokens.len() as u32,
+                });
+            }
+            let node = &mut trie.nodes[path[path.len() - 1]];
+            node.several = node.token != NO_TOKEN;
+            if !node.several {
+                node.token = id;
             }
             trie.tokens.push(id);
+            trie.depth = trie.depth.max(bytes.len());
             last = bytes;
         }
         trie.close(&path);
@@ -62,6 +85,11 @@ impl TokenTrie {
         for &node in path {
             self.nodes[node].skip = end;
         }
+    }
+
+    /// Bytes of the longest token.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
     }
 
     /// The node at `index`; none past the last.
