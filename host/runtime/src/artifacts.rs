@@ -10,6 +10,7 @@ use std::hash::{Hash as _, Hasher};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ use crate::error::RuntimeError;
 
 /// Bytes that are read of a file, or of a process that compiles, at a time.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// After so long without a write a draft is nobody's: to compile and copy takes minutes at most (`CompileLimits`).
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Compiled programs on disk.
 #[derive(Debug)]
@@ -45,7 +49,9 @@ impl CompileCache {
         let folder = root.join(&hexadecimal(&hasher.0.finalize())[..16]);
         make_private(&folder)
             .map_err(|error| RuntimeError::Cache { path: folder.clone(), reason: error.to_string() })?;
-        Ok(Self { root: root.to_owned(), folder, bytes_max: COMPILE_CACHE_BYTES_MAX })
+        let cache = Self { root: root.to_owned(), folder, bytes_max: COMPILE_CACHE_BYTES_MAX };
+        cache.sweep(SystemTime::now());
+        Ok(cache)
     }
 
     /// Loads the program, compiling it first unless that was done before.
@@ -134,12 +140,29 @@ impl CompileCache {
         load_artifact(engine, &artifact)
     }
 
+    /// Deletes the drafts of processes that were killed over them: those that nobody has written to for so long that no
+    /// process can be at it. What cannot be deleted is left; it is only a cache.
+    fn sweep(&self, now: SystemTime) {
+        let drafts = self.files().filter(|file| file.path().extension().is_some_and(|kind| kind == "tmp"));
+        for draft in drafts {
+            let written = draft.metadata().and_then(|about| about.modified());
+            let age = written.ok().and_then(|written| now.duration_since(written).ok());
+            if age.is_some_and(|age| age > DRAFT_AGE_MAX) {
+                let _ = fs::remove_file(draft.path());
+            }
+        }
+    }
+
+    /// All files, those of other compilers too.
+    fn files(&self) -> impl Iterator<Item = fs::DirEntry> + use<> {
+        let folders = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten())
+    }
+
     /// Deletes what was compiled first until the rest may stay. A program that is loaded keeps its code: the file is
     /// mapped. What cannot be deleted is left; it is only a cache.
     fn trim(&self) {
-        let folders = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        let compiled = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "cwasm"));
+        let compiled = self.files().filter(|file| file.path().extension().is_some_and(|kind| kind == "cwasm"));
         let mut compiled: Vec<_> = compiled
             .filter_map(|file| file.metadata().ok().map(|about| (about.modified().ok(), about.len(), file.path())))
             .collect();
@@ -289,9 +312,29 @@ impl Hasher for Sha256Hasher {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
+
+    #[test]
+    fn drafts_of_killed_processes_are_swept_at_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let folder = CompileCache::open(root.path(), &engine).unwrap().folder;
+        let other = root.path().join("of another compiler");
+        fs::create_dir(&other).unwrap();
+        let file = |path: PathBuf, age: Duration| {
+            fs::write(&path, b"x").unwrap();
+            let time = SystemTime::now() - age;
+            fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            path
+        };
+        let old = DRAFT_AGE_MAX * 2;
+        let swept = [file(folder.join("a.7-0.tmp"), old), file(other.join("b.7-1.tmp"), old)];
+        let kept = [file(folder.join("c.7-2.tmp"), Duration::ZERO), file(folder.join("d.cwasm"), old)];
+        CompileCache::open(root.path(), &engine).unwrap();
+        assert!(swept.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+    }
 
     #[test]
     fn what_was_compiled_first_is_forgotten_first() {
