@@ -1,8 +1,10 @@
 //! A run's events: as they come, and again from any of them on.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sglhost_core::limits::ServerLimits;
-use sglhost_tests::http::Request;
+use sglhost_tests::http::{Request, SentEvent};
 
 use crate::house::{House, RUNS, attack};
 
@@ -26,6 +28,28 @@ async fn events_come_as_they_happen() {
     let text: String =
         rest.iter().filter(|event| event.kind == "call.delta").map(|event| text_of(&event.data)).collect();
     assert_eq!((text.as_str(), &*rest.last().unwrap().kind), ("<4>", "run.finished"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_says_when_it_was() {
+    let house = House::new().await;
+    let at = |event: &SentEvent| json_of(&event.data)["at_ms"].as_u64().unwrap();
+    let id = house.detach("gate").await;
+    let mut events = house.follow(&id, 0).await;
+    let mut told = Vec::new();
+    while told.last().is_none_or(|event: &SentEvent| event.kind != "call.started") {
+        told.push(events.next().await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    house.engine.open_gate();
+    told.extend(events.rest().await);
+    assert!(told.is_sorted_by_key(at), "{told:?}");
+    let (started, finished) = (told.iter().position(|event| event.kind == "call.started").unwrap(), told.len() - 1);
+    assert!(at(&told[finished]) >= at(&told[started]) + 290, "{told:?}");
+    // Told again it is the same.
+    assert_eq!(house.follow(&id, 0).await.rest().await, told);
+    let wall_time_ms = house.json(&format!("/v1/runs/{id}")).await["wall_time_ms"].as_u64().unwrap();
+    assert!(at(&told[finished]).abs_diff(wall_time_ms) < 250, "{wall_time_ms} {told:?}");
 }
 
 fn json_of(data: &str) -> Value {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sglhost_core::Quotas;
-use sglhost_tests::http::Request;
+use sglhost_tests::http::{Connection, Request};
 
 use crate::house::{House, RUNS, attack, component};
 
@@ -49,4 +49,43 @@ async fn quotas_are_told_and_held() {
     let usage = house.json("/v1/usage").await;
     assert_eq!((&usage["quotas"]["programs_max"], &usage["stored"]["programs"]), (&json!(2), &json!(2)));
     assert_eq!(usage["total"]["runs"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_has_so_many_requests_open() {
+    let mut house = House::new().await;
+    let quotas = Quotas { concurrent_requests_max: 4, ..Quotas::unlimited() };
+    house.key = house.server.tenant("acme", &quotas).await;
+    house.ask(Request::upload("attacks", &component())).await;
+    let id = house.detach("gate").await;
+    // The one before is over a moment after its answer was read.
+    let mut waiting = Vec::new();
+    let follow = Request::get(&format!("/v1/runs/{id}/events")).key(&house.key).bytes(house.server.address);
+    while waiting.len() < 4 {
+        let mut connection = Connection::open(house.server.address).await;
+        connection.write(&follow).await;
+        if connection.head("GET").await.unwrap().status == 200 {
+            waiting.push(connection);
+        }
+    }
+    for path in ["/v1/programs".to_owned(), format!("/v1/runs/{id}/events")] {
+        let refused = house.get(&path).await;
+        assert_eq!(refused.verdict(), (429, "too-many-requests".to_owned()), "{path}");
+        assert_eq!(refused.head.header("retry-after"), Some("1"));
+        assert!(refused.text().contains("4 requests are being answered, as many as may be (concurrent_requests_max)"));
+    }
+    let cancel = house.ask(Request::new("POST", &format!("/v1/runs/{id}/cancel"))).await;
+    assert_eq!(cancel.status(), 429);
+    // Others are served, and what asks for no key is not counted.
+    let other = house.server.tenant("other", &quotas).await;
+    assert_eq!(house.server.get(&other, "/v1/programs").await.status(), 200);
+    assert_eq!(house.get("/health").await.status(), 200);
+    // Who goes away is over; the engine's gate is closed still.
+    waiting.pop();
+    while house.get("/v1/programs").await.status() != 200 {}
+    house.engine.open_gate();
+    for mut connection in waiting {
+        connection.rest().await.unwrap();
+    }
+    while house.get("/v1/programs").await.status() != 200 {}
 }

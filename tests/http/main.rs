@@ -10,6 +10,7 @@ mod batches;
 mod events;
 mod house;
 mod keyed;
+mod long;
 mod programs;
 mod runs;
 mod starting;

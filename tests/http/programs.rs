@@ -37,6 +37,24 @@ async fn an_upload_is_a_version_unless_it_is_there() {
     assert_eq!(house.ask(as_bytes.body(component())).await.status(), 201);
 }
 
+/// Of those who upload the same at the same time one made the version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_is_new_once() {
+    let house = House::new().await;
+    let address = house.server.address;
+    for name in ["p", "q", "r", "s"] {
+        let uploads: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(async move { Request::upload(name, &component()).send(address).await }))
+            .collect();
+        let mut statuses = Vec::new();
+        for upload in uploads {
+            statuses.push(upload.await.unwrap().status());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 200, 201], "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_has_four_names() {
     let house = House::new().await;
@@ -103,6 +121,10 @@ async fn lists_go_on_where_they_ended() {
     let older = house.json("/v1/programs/a/versions?limit=1&after=2").await;
     assert_eq!(older["versions"][0]["version"], 1);
     assert_eq!(house.get("/v1/programs/none/versions").await.status(), 404);
+    let refused = house.get("/v1/programs?limit=x").await.json()["error"]["message"].clone();
+    assert_eq!(refused, "limit is \"x\"; it must be a whole number from 1 to 1000");
+    let refused = house.get("/v1/runs?after=x").await.json()["error"]["message"].clone();
+    assert_eq!(refused, "after is \"x\"; it must be the id of a run: 16 hexadecimal digits");
     for wrong in ["limit=0", "limit=1001", "limit=x", "limit=-1", "after=P", "limit=1&limit=2", "order=name"] {
         assert_eq!(house.get(&format!("/v1/programs?{wrong}")).await.status(), 400, "{wrong}");
     }

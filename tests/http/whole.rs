@@ -57,7 +57,7 @@ async fn the_server_tells_of_itself() {
     let model = json!({"name": "scripted", "context_length": 4096});
     assert_eq!(house.json("/v1/models").await, json!({"models": [model.clone()]}));
     let status = json!({
-        "version": "0.0.0", "mode": "local", "tenant": "local", "model": model, "runs": {"live": 0, "max": 8},
+        "version": "0.0.0", "mode": "local", "tenant": "local", "model": model, "runs": {"live": 0, "max": 16},
         "engine": {"running": 0, "queued": 0, "used_slots": 0, "slots": 0},
     });
     assert_eq!(house.json("/v1/status").await, status);

@@ -200,7 +200,9 @@ class Checks:
         assert page.eval("document.querySelectorAll('.timeline .lane').length") == 3
         assert page.eval("document.querySelectorAll('.bar').length") == 3
         page.until("document.querySelector('#runs .status').textContent === 'succeeded'")
-        assert "without their times" in page.text(".run .notice")
+        # Events are told again with the times that they had.
+        assert page.eval("document.querySelector('.run .notice').hidden")
+        assert page.eval("[...document.querySelectorAll('.axis text')].every((mark) => / m?s$/.test(mark.textContent))")
 
     def shows_what_the_engine_does(self):
         page = self.open()
@@ -339,13 +341,13 @@ FLOOD = r"""
   const { RunState } = await import("/assets/run_state.js");
   const { visible, indented } = await import("/assets/text.js");
   const began = performance.now();
-  const state = new RunState(true);
+  const state = new RunState();
   let events = 0;
   const parser = new Parser(({ id, type, data }) => {
     events += 1;
     const event = JSON.parse(data);
     if (Number(id) !== events || type !== event.type) throw new Error(`${id} ${type}`);
-    state.take(event, events);
+    state.take({ ...event, at_ms: events });
   });
   const line = (id, event) => `id: ${id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
   let text = ":\n\n" + line(1, { type: "context.opened", context: 0 });

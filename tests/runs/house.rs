@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sglhost_core::limits::{HostLimits, RunLimits, ServerLimits};
-use sglhost_core::{Quotas, RunRecord, SamplingParams, TenantId};
+use sglhost_core::{Quotas, SamplingParams, TenantId};
 use sglhost_engine::SystemClock;
 use sglhost_runtime::{Program, Runtime, RuntimeConfig};
 use sglhost_server::key::ApiKey;
@@ -184,9 +184,10 @@ pub(crate) async fn kinds(run: &Arc<LiveRun>) -> Vec<&'static str> {
     kinds
 }
 
-/// All that a row says to others; a record keeps more while its run goes on.
+/// All that a row says to others.
 pub(crate) fn said(row: &RunRow) -> String {
-    let RunRow { id, program, version, digest, status, started_ms, finished_ms, record, cpu_time_us } = row;
-    let record = record.as_ref().map(RunRecord::to_json);
-    format!("{id} {program}@{version} {digest} {status:?} {started_ms} {finished_ms:?} {record:?} {cpu_time_us}")
+    let RunRow { id, program, version, digest, status, started_ms, finished_ms, record, error, usage, cpu_time_us } =
+        row;
+    let ended = format!("{finished_ms:?} {record:?} {error:?} {usage:?} {cpu_time_us}");
+    format!("{id} {program}@{version} {digest} {status:?} {started_ms} {ended}")
 }

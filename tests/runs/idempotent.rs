@@ -53,7 +53,7 @@ async fn of_many_at_once_one_runs() {
     let acme = house.tenant("acme", &Quotas::default()).await;
     let mut starts = tokio::task::JoinSet::new();
     let house = Arc::new(house);
-    for _ in 0..20 {
+    for _ in 0..12 {
         let (house, acme) = (Arc::clone(&house), Arc::clone(&acme));
         starts.spawn(async move {
             match house.start(&acme, keyed("answer", "k", 1)).await.unwrap() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sglhost_core::{Quotas, TenantId};
+use sglhost_server::{Begun, RunHandle, Tenant};
 use sglhost_store::{RunStatus, Store};
 
 use crate::house::{House, attack, detached};
@@ -19,11 +20,27 @@ async fn a_tenant_has_so_many_runs_and_the_machine_so_many() {
     }
     let error = house.start(&acme, attack("gate")).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (429, "too-many-requests"));
-    for _ in 0..22 {
-        held.push(house.new_run(&zoo, attack("gate")).await);
-    }
-    let error = house.start(&zoo, attack("gate")).await.unwrap_err();
+    let fill = async |tenant: &Arc<Tenant>, held: &mut Vec<RunHandle>| loop {
+        match house.start(tenant, attack("gate")).await {
+            Ok(Begun::New(handle)) => held.push(handle),
+            other => break other.unwrap_err(),
+        }
+    };
+    let error = fill(&zoo, &mut held).await;
     assert_eq!((error.status.as_u16(), error.code), (503, "unavailable"));
+    assert!(error.message.contains("kept for other tenants") && held.len() < 24, "{} {error}", held.len());
+    // Whoever has none gets in, to the last place.
+    let mut error = error;
+    for index in 0..30 {
+        let other = house.tenant(&format!("other{index}"), &Quotas::default()).await;
+        let before = held.len();
+        error = fill(&other, &mut held).await;
+        if before == 24 {
+            break;
+        }
+        assert!(held.len() > before, "tenant {index} of {before} places taken");
+    }
+    assert_eq!((error.status.as_u16(), error.code, held.len()), (503, "unavailable", 24));
     drop(held);
     house.settle().await;
     assert_eq!((acme.live_count(), zoo.live_count()), (0, 0));
@@ -55,8 +72,8 @@ async fn a_tenants_contexts_are_those_of_its_runs() {
     for (name, contexts_max, left) in [("acme", 3, "3"), ("zoo", 1000, "20")] {
         let tenant = house.tenant(name, &Quotas { contexts_max, ..Quotas::default() }).await;
         let row = house.new_run(&tenant, attack("left")).await.ended().await;
-        let json = row.record.unwrap().to_json();
-        assert!(json.contains(&format!(",{left}]")), "{json}");
+        let json = row.record.unwrap();
+        assert!(json.contains(&format!(", {left}]")), "{json}");
     }
 }
 

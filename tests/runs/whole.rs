@@ -25,7 +25,7 @@ async fn a_run_is_stored_before_it_is_acknowledged_and_with_its_end() {
     assert_eq!((kinds[0], *kinds.last().unwrap()), ("run.started", "run.finished"));
     assert_eq!(kinds.iter().filter(|kind| **kind == "run.finished").count(), 1);
     let used = house.used("local").await;
-    assert_eq!((used.runs, used.usage), (1, row.record.as_ref().unwrap().usage()));
+    assert_eq!((used.runs, used.usage), (1, row.usage));
     assert!(used.usage.prompt_tokens > 0 && used.usage.completion_tokens > 0);
 }
 
@@ -36,7 +36,7 @@ async fn a_run_that_fails_ends_and_says_why() {
     for (name, what) in [("odd", "no attack odd"), ("loop", "cpu_budget")] {
         let row = house.new_run(&local, attack(name)).await.ended().await;
         assert_eq!(row.status, RunStatus::Failed, "{name}");
-        assert!(row.error().unwrap().message.contains(what), "{row:?}");
+        assert!(row.error.as_ref().unwrap().message.contains(what), "{row:?}");
         assert_eq!(said(&house.store.run(&local.id, row.id).await.unwrap().unwrap()), said(&row));
     }
 }
@@ -101,7 +101,7 @@ async fn a_server_that_stops_lets_runs_end_and_cancels_the_others() {
     let status = |row: sglhost_store::RunRow| row.status;
     assert_eq!(status(gate.row()), RunStatus::Succeeded);
     let row = endless.row();
-    assert_eq!(row.error().unwrap().message, "the server was stopped before the run ended");
+    assert_eq!(row.error.as_ref().unwrap().message, "the server was stopped before the run ended");
     assert_eq!(house.store.run(&local.id, row.id).await.unwrap().map(status), Some(RunStatus::Cancelled));
 }
 

@@ -84,7 +84,7 @@ impl Setup {
             metrics: Vec::new(),
             limits: ServerLimits { tenants_period: Duration::from_millis(20), ..ServerLimits::default() },
             run_limits: attacked(),
-            host_limits: HostLimits { concurrent_runs_max: 8, events_buffered_max: 8, ..HostLimits::default() },
+            host_limits: HostLimits { concurrent_runs_max: 16, events_buffered_max: 8, ..HostLimits::default() },
             isolation: None,
             guests: None,
         }

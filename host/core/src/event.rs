@@ -159,6 +159,16 @@ pub enum Event {
 }
 
 impl Event {
+    /// The event as a line of JSON, with `at_ms`: milliseconds since the run began, by the host's clock.
+    #[must_use]
+    pub fn to_json(&self, at_ms: u64) -> String {
+        // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
+        let mut json = serde_json::to_string(self).unwrap_or_default();
+        // An object, which has its `type` at least.
+        json.pop();
+        json + &format!(",\"at_ms\":{at_ms}}}")
+    }
+
     /// What kind of step it is, as its JSON says in `type`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -208,8 +218,10 @@ mod tests {
             Event::Log { stream: LogStream::Stdout, text },
             Event::RunFinished { result, usage, cpu_time_us: 0 },
         ] {
-            let json = serde_json::to_value(&event).ok();
-            assert_eq!(json.as_ref().and_then(|json| json["type"].as_str()), Some(event.kind()));
+            let json: Option<serde_json::Value> = serde_json::from_str(&event.to_json(1500)).ok();
+            let said = json.as_ref().map(|json| (json["type"].as_str(), json["at_ms"].as_u64()));
+            assert_eq!(said, Some((Some(event.kind()), Some(1500))));
+            assert_eq!(json.and_then(|json| serde_json::from_value::<Event>(json).ok()), Some(event));
         }
     }
 }

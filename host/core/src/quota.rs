@@ -12,6 +12,8 @@ pub struct Quotas {
     pub cpu_ms_per_minute: u64,
     /// Runs at once; a waiting one counts.
     pub concurrent_runs_max: u32,
+    /// Requests that are being answered at once: whoever waits for a run or follows its events is one as long.
+    pub concurrent_requests_max: u32,
     /// Contexts that one run may have open.
     pub contexts_max: u32,
     /// Versions of programs that are kept.
@@ -26,6 +28,7 @@ impl Default for Quotas {
             tokens_per_minute: 1_000_000,
             cpu_ms_per_minute: 60_000,
             concurrent_runs_max: 64,
+            concurrent_requests_max: 512,
             contexts_max: 256,
             programs_max: 1000,
             program_bytes_max: 1 << 30,
@@ -41,6 +44,7 @@ impl Quotas {
             tokens_per_minute: u64::MAX,
             cpu_ms_per_minute: u64::MAX,
             concurrent_runs_max: u32::MAX,
+            concurrent_requests_max: u32::MAX,
             contexts_max: u32::MAX,
             programs_max: u32::MAX,
             program_bytes_max: u64::MAX,

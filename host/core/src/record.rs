@@ -1,7 +1,10 @@
 //! A run in sum: its result, what its named calls said, what it used.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -70,6 +73,25 @@ impl RunRecord {
         }
     }
 
+    /// The record of a run that ended so, as JSON, with the result as the program wrote it: a value made of megabytes
+    /// takes many times their memory, and the time to be read and written again.
+    #[must_use]
+    pub fn ended(mut self, result: &Result<String, Error>, usage: Usage) -> String {
+        self.usage = usage;
+        match result {
+            Ok(text) => {
+                self.result = None;
+                let (result, rest) = (as_json(text), self.to_json());
+                // `rest` is an object that has its `usage` at least.
+                format!("{{\"result\":{result},{}", &rest[1..])
+            }
+            Err(error) => {
+                self.error = Some(error.clone());
+                self.to_json()
+            }
+        }
+    }
+
     /// Why the run has no result; none while it goes on or if it has one.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
@@ -111,6 +133,66 @@ impl RunRecord {
             }
         };
         &mut self.forks[place].variables
+    }
+}
+
+/// A result within other JSON, on one line: as it is if it is JSON that others can read, too, else as a string.
+fn as_json(text: &str) -> Cow<'_, str> {
+    if serde_json::from_str::<Readable>(text).is_err() {
+        return Cow::Owned(Value::from(text).to_string());
+    }
+    // Between values only: in a string they are written with a backslash.
+    if text.contains(['\n', '\r']) { Cow::Owned(text.replace(['\n', '\r'], " ")) } else { Cow::Borrowed(text) }
+}
+
+/// Any JSON, read as [`Value`] reads it (no number out of range, no nesting without end) and forgotten at once.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 
@@ -158,6 +240,31 @@ mod tests {
             "usage": {"prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2},
         });
         assert_eq!(serde_json::from_str::<Value>(&record.to_json()).ok(), Some(expect));
+    }
+
+    #[test]
+    fn a_result_stands_in_its_record_as_the_program_wrote_it() {
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 2 };
+        let rest = r#""variables":{},"usage":{"prompt_tokens":1,"cached_tokens":0,"completion_tokens":2}}"#;
+        let deep = "[".repeat(1000) + &"]".repeat(1000);
+        for (text, expect) in [
+            (r#"{"b": 1.50, "a": "\n"}"#, r#"{"b": 1.50, "a": "\n"}"#.to_owned()),
+            ("[1,\r\n2]\n", "[1,  2] ".to_owned()),
+            ("null", "null".to_owned()),
+            // What others could not read is text.
+            ("{", "\"{\"".to_owned()),
+            ("", "\"\"".to_owned()),
+            ("1 2", "\"1 2\"".to_owned()),
+            ("1e999", "\"1e999\"".to_owned()),
+            (r#""\ud800""#, r#""\"\\ud800\"""#.to_owned()),
+            (&deep, format!("\"{deep}\"")),
+        ] {
+            let json = RunRecord::default().ended(&Ok(text.to_owned()), usage);
+            assert_eq!(json, format!("{{\"result\":{expect},{rest}"));
+            assert!(serde_json::from_str::<Value>(&json).is_ok(), "{json}");
+        }
+        let json = RunRecord::default().ended(&Err(Error::new(ErrorCode::Invalid, "no")), usage);
+        assert_eq!(json, format!(r#"{{"error":{{"code":"invalid","message":"no"}},{rest}"#));
     }
 
     #[test]

@@ -14,7 +14,7 @@ export class RunSession {
   /** `name@version`. */
   program;
   state;
-  /** Said to people beside the state: why there are no times, or no events. */
+  /** Said to people beside the state: why there are no events. */
   note = "";
   /** When it began, by this page's clock or the server's. */
   beganAt = Date.now();
@@ -22,18 +22,18 @@ export class RunSession {
   /** Called after each event, and once more at the end. */
   onchange = () => {};
   #abort = new AbortController();
+  /** By this page's clock: what comes late began no later. */
   #began = performance.now();
-  #seen = 0;
   #lastId = "";
 
-  constructor(program, timed) {
+  constructor(program) {
     this.program = program;
-    this.state = new RunState(timed);
+    this.state = new RunState();
   }
 
   /** Starts a run; its first event is not waited for. Throws ApiError if the server does not take it. */
   static async start(program, body) {
-    const session = new RunSession(program, true);
+    const session = new RunSession(program);
     const response = await request("POST", `/v1/programs/${encodeURIComponent(program).replace("%40", "@")}/runs`, {
       body,
       headers: { "content-type": "application/json", accept: "text/event-stream" },
@@ -48,16 +48,14 @@ export class RunSession {
   /** Opens a run again: its events if they are still there, else its record. */
   static async open(id) {
     const run = await json("GET", `/v1/runs/${id}`);
-    const session = new RunSession(`${run.program}@${run.version}`, false);
+    const session = new RunSession(`${run.program}@${run.version}`);
     session.id = id;
     session.beganAt = Date.parse(run.created_at);
-    session.note = "Events are kept without their times: widths count events, not seconds.";
     session.done = session.#reopen(run);
     return session;
   }
 
   get now() {
-    if (!this.state.timed) return this.#seen;
     return this.state.ended ? this.state.last : performance.now() - this.#began;
   }
 
@@ -96,7 +94,7 @@ export class RunSession {
         if (after !== undefined) {
           this.#lastId = after;
           this.state.partial = true;
-          this.note = `The first ${after} events are no longer kept. ${this.note}`;
+          this.note = `The first ${after} events are no longer kept.`;
           continue;
         }
         if (error instanceof ApiError && error.status !== 0) {
@@ -113,8 +111,8 @@ export class RunSession {
   async #read(response) {
     await readEvents(response.body, ({ id, data }) => {
       this.#lastId = id;
-      this.#seen += 1;
-      this.state.take(JSON.parse(data), this.state.timed ? performance.now() - this.#began : this.#seen);
+      this.state.take(JSON.parse(data));
+      this.#began = Math.min(this.#began, performance.now() - this.state.last);
       this.onchange();
     });
   }
@@ -141,7 +139,7 @@ export class RunSession {
   }
 
   #finish() {
-    if (this.state.timed) this.wallTimeMs ??= this.state.last;
+    this.wallTimeMs ??= this.state.last || null;
     this.onchange();
   }
 }

@@ -23,8 +23,6 @@ class Text {
 
 export class RunState {
   status = "running";
-  /** Whether moments are milliseconds since the start, or numbers of events: what is told again has no times. */
-  timed;
   /** Whether the first events are missing: contexts are then met without having been opened. */
   partial = false;
   contexts = new Map();
@@ -37,7 +35,7 @@ export class RunState {
   error = null;
   usage = { prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0 };
   cpuTimeUs = null;
-  /** When the last event came, and the end of the run if it has ended. */
+  /** When the last event came, and the end of the run if it has ended: milliseconds since its start, as all moments. */
   last = 0;
   callsTotal = 0;
   contextsTotal = 0;
@@ -47,16 +45,13 @@ export class RunState {
   #chars = 0;
   #pieces = 0;
 
-  constructor(timed) {
-    this.timed = timed;
-  }
-
   get ended() {
     return this.status !== "running";
   }
 
-  /** Takes an event in, which came at that moment. */
-  take(event, at) {
+  /** Takes an event in. */
+  take(event) {
+    const at = event.at_ms;
     this.last = at;
     this.version += 1;
     switch (event.type) {

@@ -118,7 +118,7 @@ export class RunView {
     say(this.#parts.status, state.status);
     attribute(this.#parts.status, "data-status", state.status);
     attribute(this.#parts.cancel, "hidden", state.ended);
-    const time = wallTimeMs ?? (state.timed ? this.#session.now : null);
+    const time = wallTimeMs ?? (state.ended ? null : this.#session.now);
     say(this.#parts.time, time === null ? "" : duration(time));
     const { prompt_tokens: prompt, cached_tokens: cached, completion_tokens: output } = state.usage;
     const totals = [
@@ -176,12 +176,12 @@ export class RunView {
     const { calls } = this.#parts;
     const { state } = this.#session;
     if (!calls.open) return;
-    const head = ["Call", "Context", state.timed ? "Start" : "From event", "Length", "Cached", "New", "Output", "End"];
+    const head = ["Call", "Context", "Start", "Length", "Cached", "New", "Output", "End"];
     const rows = [...state.calls.values()].slice(0, TABLE_ROWS_MAX).map((call) => el("tr", {},
       el("th", { scope: "row" }, el("bdi", {}, clipped(call.name ?? `call ${call.id}`, 100))),
       el("td", {}, call.context),
-      el("td", {}, state.timed ? duration(call.startedAt) : count(call.startedAt)),
-      el("td", {}, lengthOf(call, state.timed)),
+      el("td", {}, duration(call.startedAt)),
+      el("td", {}, lengthOf(call)),
       (call.usage ? tokensOf(call.usage).map(count) : ["", "", ""]).map((cell) => el("td", {}, cell)),
       el("td", {}, call.error ? told(call.error) : (call.reason ?? "going on"))));
     const table = el("table", {},

@@ -54,7 +54,7 @@ export class Timeline {
     const now = Math.max(this.#session.now, state.last);
     // While time goes on, the scale grows in steps, so that most bars stay where they are.
     const until = state.ended ? now : 1.08 ** Math.ceil(Math.log(now + 1) / Math.log(1.08));
-    const scale = new Scale(width, until, state.timed, this.#gutter());
+    const scale = new Scale(width, until, this.#gutter());
     const height = TOP + this.#rows.length * LANE + 4;
     attribute(this.#drawing, "width", width);
     attribute(this.#drawing, "height", height);
@@ -151,7 +151,7 @@ export class Timeline {
     const shown = name.length <= fits ? name : fits >= 3 ? `${name.slice(0, fits - 1)}…` : "";
     if (box.name.textContent !== shown) box.name.textContent = shown;
     this.#strip(box, call, width);
-    if (call.endedAt !== null) attribute(box.group, "aria-label", summary(call, this.#session.state.timed));
+    if (call.endedAt !== null) attribute(box.group, "aria-label", summary(call));
     if (this.#chosen === call) this.#look(call);
   }
 
@@ -188,7 +188,7 @@ export class Timeline {
     if (this.#chosen) this.#boxes.get(this.#chosen.id)?.group.classList.remove("chosen");
     this.#boxes.get(call.id)?.group.classList.add("chosen");
     this.#chosen = call;
-    say(this.#detail, summary(call, this.#session.state.timed));
+    say(this.#detail, summary(call));
   }
 
   #hint() {
@@ -210,9 +210,8 @@ export class Timeline {
 }
 
 class Scale {
-  constructor(width, until, timed, gutter) {
-    this.until = Math.max(until, timed ? 10 : 8);
-    this.timed = timed;
+  constructor(width, until, gutter) {
+    this.until = Math.max(until, 10);
     this.gutter = gutter;
     this.width = Math.max(40, width - gutter - 12);
   }
@@ -232,7 +231,6 @@ class Scale {
   }
 
   #label(at) {
-    if (!this.timed) return at === 0 ? "event 0" : count(Math.round(at));
     return at < 1000 && this.until < 3000 ? `${Math.round(at)} ms` : `${+(at / 1000).toFixed(2)} s`;
   }
 }
@@ -242,11 +240,9 @@ export function tokensOf(usage) {
   return [usage.cached_tokens, usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens];
 }
 
-/** How long a call took: milliseconds, or events. */
-export function lengthOf(call, timed) {
-  if (call.endedAt === null) return "";
-  const length = call.endedAt - call.startedAt;
-  return timed ? duration(length) : `${count(length)} events`;
+/** How long a call took. */
+export function lengthOf(call) {
+  return call.endedAt === null ? "" : duration(call.endedAt - call.startedAt);
 }
 
 /** An error in a line. */
@@ -254,10 +250,10 @@ export function told(error) {
   return clipped(`${error.code}: ${error.message}`, 300);
 }
 
-function summary(call, timed) {
+function summary(call) {
   const name = clipped(call.name ?? `call ${call.id}`, 100);
   const parts = [`${name} on context ${call.context}`];
-  if (call.endedAt !== null) parts.push(lengthOf(call, timed));
+  if (call.endedAt !== null) parts.push(lengthOf(call));
   if (call.usage) {
     const [cached, fresh, output] = tokensOf(call.usage);
     parts.push(`${count(cached)} cached, ${count(fresh)} new, ${count(output)} output tokens`, call.reason);

@@ -41,6 +41,10 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub(crate) async fn guard(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let below_v1 = path == "/v1" || path.starts_with("/v1/");
+    if let Err(error) = check_coding(request.headers()) {
+        // Nobody knows where such a message ends.
+        return ([(header::CONNECTION, HeaderValue::from_static("close"))], error).into_response();
+    }
     if let Err(error) = check_names(&service, &request) {
         return error.into_response();
     }
@@ -50,10 +54,16 @@ pub(crate) async fn guard(State(service): State<Arc<Service>>, mut request: Requ
     let Some(tenant) = tenant(&service, request.headers()) else {
         return no_store(ApiError::unauthorized().into_response());
     };
-    let answered_for = AnsweredFor(tenant.id.clone());
-    request.extensions_mut().insert(Caller(tenant));
-    let mut response = no_store(next.run(request).await);
-    response.extensions_mut().insert(answered_for);
+    let id = tenant.id.clone();
+    let (answer, open) = match tenant.open_request() {
+        Err(error) => (error.into_response(), None),
+        Ok(open) => {
+            request.extensions_mut().insert(Caller(tenant));
+            (next.run(request).await, Some(Arc::new(open)))
+        }
+    };
+    let mut response = no_store(answer);
+    response.extensions_mut().insert(AnsweredFor(id, open));
     response
 }
 
@@ -65,6 +75,25 @@ fn no_store(mut response: Response) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
+}
+
+/// Checks that a body, if it comes in pieces, comes in nothing else: of what is compressed on the way as well, only the
+/// pieces would be understood.
+///
+/// # Errors
+/// 501.
+fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let only_chunked = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if only_chunked {
+        return Ok(());
+    }
+    let message = "the request's Transfer-Encoding is not understood; `chunked` alone is, or send a Content-Length";
+    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "unsupported", message))
 }
 
 /// Checks the names that the server is asked under, and from.
@@ -129,6 +158,18 @@ pub(crate) fn is_loopback(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_comes_in_pieces_alone() {
+        let check = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (header::TRANSFER_ENCODING, HeaderValue::from_static(value)));
+            check_coding(&HeaderMap::from_iter(values)).map_err(|error| error.status.as_u16())
+        };
+        assert_eq!((check(&[]), check(&["chunked"]), check(&[" Chunked "])), (Ok(()), Ok(()), Ok(())));
+        for wrong in ["gzip, chunked", "gzip,chunked", "chunked, chunked", "identity", "", "xchunked"] {
+            assert_eq!(check(&[wrong]), Err(501), "{wrong}");
+        }
+    }
 
     #[test]
     fn this_machine_has_three_names() {

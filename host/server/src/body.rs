@@ -1,18 +1,23 @@
 //! Bodies of requests: read whole, within a size, a pace and what all bodies together may take.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame, SizeHint};
 use serde::de::DeserializeOwned;
 use sglhost_core::limits::ServerLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::heavy::Heavy;
 use crate::object::Object;
 use crate::{ApiError, Tenant};
 
@@ -30,6 +35,8 @@ const RESERVED_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Bodies {
     limits: ServerLimits,
     room: Arc<Semaphore>,
+    /// Where long ones are understood.
+    pub(crate) heavy: Heavy,
 }
 
 /// A body that was read. It counts against the room of all until it is dropped.
@@ -48,7 +55,7 @@ struct Room {
 
 impl Bodies {
     pub(crate) fn new(limits: &ServerLimits) -> Self {
-        Self { limits: limits.clone(), room: room_for(limits.bodies_bytes_max) }
+        Self { limits: limits.clone(), room: room_for(limits.bodies_bytes_max), heavy: Heavy::new() }
     }
 
     /// Reads a body of at most `max_bytes`; one that says it is longer is refused before anything of it is read.
@@ -90,7 +97,7 @@ impl Bodies {
     ///
     /// # Errors
     /// Those of [`Bodies::read`], 415 for another type of content, 400 for what is not the JSON that is wanted.
-    pub(crate) async fn read_json<T: DeserializeOwned>(
+    pub(crate) async fn read_json<T: DeserializeOwned + Send + 'static>(
         &self,
         tenant: &Tenant,
         request: Request,
@@ -102,12 +109,12 @@ impl Bodies {
             return Err(unsupported("application/json"));
         }
         let body = self.read(tenant, request, max_bytes).await?;
-        let text: &[u8] = if body.bytes.is_empty() { b"{}" } else { &body.bytes };
+        let text = if body.bytes.is_empty() { Bytes::from_static(b"{}") } else { body.bytes.clone() };
         if !body.bytes.is_empty() && !right {
             return Err(unsupported("application/json"));
         }
-        let Object(value) =
-            serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
+        let read = self.heavy.run(tenant, text.len(), move || serde_json::from_slice(&text)).await?;
+        let Object(value) = read.map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
         Ok((value, body))
     }
 
@@ -116,15 +123,15 @@ impl Bodies {
     ///
     /// # Errors
     /// As [`Bodies::read`] for want of room.
-    pub(crate) fn hold(&self, tenant: &Tenant, answer: Vec<u8>) -> Result<Bytes, ApiError> {
-        struct Held(Vec<u8>, #[expect(dead_code, reason = "given back when it is dropped")] Room);
+    pub(crate) fn hold(&self, tenant: &Tenant, answer: Bytes) -> Result<Bytes, ApiError> {
+        struct Held(Bytes, #[expect(dead_code, reason = "given back when it is dropped")] Room);
         impl AsRef<[u8]> for Held {
             fn as_ref(&self) -> &[u8] {
                 &self.0
             }
         }
         if answer.len() <= HELD_BYTES_MIN {
-            return Ok(answer.into());
+            return Ok(answer);
         }
         let share = tenant.bodies.get_or_init(|| room_for(self.limits.tenant_bodies_bytes_max));
         let mut room = Room::default();
@@ -163,6 +170,27 @@ fn grow(held: &mut Option<OwnedSemaphorePermit>, room: &Arc<Semaphore>, bytes: u
         None => *held = Some(more),
     }
     true
+}
+
+/// A body of an answer that is made of several parts, so that none is copied to stand behind another.
+#[derive(Debug)]
+pub(crate) struct Parts(pub(crate) VecDeque<Bytes>);
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
 }
 
 /// How fast a body must come.
@@ -268,7 +296,7 @@ mod tests {
     async fn an_answer_counts_until_it_is_taken() {
         let limits = ServerLimits { tenant_bodies_bytes_max: 256 << 10, ..ServerLimits::default() };
         let (bodies, acme) = (Bodies::new(&limits), tenant("acme"));
-        let hold = |bytes: usize| bodies.hold(&acme, vec![b'x'; bytes]);
+        let hold = |bytes: usize| bodies.hold(&acme, vec![b'x'; bytes].into());
         let held = hold(200 << 10).unwrap();
         let part = held.slice(..10);
         drop(held);

@@ -19,13 +19,14 @@ use sglhost_core::TenantId;
 
 use crate::ApiError;
 use crate::service::Service;
+use crate::tenant::OpenRequest;
 
 /// Names a request in its answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Who a request is for, left on its response for the log.
+/// Who a request is for, left on its response: for the log, and to be counted until its body ends.
 #[derive(Clone, Debug)]
-pub(crate) struct AnsweredFor(pub(crate) TenantId);
+pub(crate) struct AnsweredFor(pub(crate) TenantId, pub(crate) Option<Arc<OpenRequest>>);
 
 /// Wraps all routes.
 pub(crate) async fn answer(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
@@ -53,10 +54,12 @@ pub(crate) async fn answer(State(service): State<Arc<Service>>, request: Request
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    line.tenant = response.extensions().get::<AnsweredFor>().map(|answered| answered.0.clone());
+    let (tenant, open) =
+        response.extensions_mut().remove::<AnsweredFor>().map(|AnsweredFor(tenant, open)| (tenant, open)).unzip();
+    line.tenant = tenant;
     line.head(response.status());
     // The line is written when the body ends, or is given up.
-    response.map(|body| Body::new(WithLine { body, _line: line }))
+    response.map(|body| Body::new(WithLine { body, _line: line, _open: open.flatten() }))
 }
 
 /// What the request's line in the log will say, and the writing of it.
@@ -91,10 +94,11 @@ impl Drop for Line {
     }
 }
 
-/// A body that ends a line of the log.
+/// A body that ends a line of the log, and a request.
 struct WithLine {
     body: Body,
     _line: Line,
+    _open: Option<Arc<OpenRequest>>,
 }
 
 impl hyper::body::Body for WithLine {

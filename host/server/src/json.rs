@@ -1,5 +1,8 @@
 //! What is kept, as the JSON of the API. Times are RFC 3339 in UTC, with milliseconds.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sglhost_core::limits::LIST_BYTES_MAX;
 use sglhost_core::{Error, Usage};
@@ -25,25 +28,33 @@ pub(crate) fn program_version(version: &ProgramVersion) -> Value {
     })
 }
 
-/// A run with all that came of it.
-pub(crate) fn run(row: &RunRow) -> Value {
-    let mut fields = head(row);
-    let record = row.record.as_ref().and_then(|record| serde_json::to_value(record).ok());
-    if let Some(Value::Object(record)) = record {
-        // `usage` too, and in the place that it has already.
-        fields.extend(record);
+/// A run with all that came of it, as text: what is said of it first, and its record, which may be megabytes, as it is
+/// kept. One after the other they are an object.
+pub(crate) fn run(row: &RunRow) -> [Bytes; 2] {
+    struct Kept(Arc<str>);
+    impl AsRef<[u8]> for Kept {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
     }
-    Value::Object(fields)
+    let mut fields = head(row);
+    match &row.record {
+        Some(record) if record.starts_with('{') => {
+            fields.remove("usage");
+            let mut head = Value::Object(fields).to_string();
+            head.pop();
+            head.push(',');
+            [head.into(), Bytes::from_owner(Kept(Arc::clone(record))).slice(1..)]
+        }
+        _ => [Value::Object(fields).to_string().into(), Bytes::new()],
+    }
 }
 
 /// A run in a list: without its result and what its calls said. (The store gives the beginning of its error alone.)
 pub(crate) fn run_in_list(row: &RunRow) -> Value {
     let mut fields = head(row);
-    if let Some(record) = &row.record {
-        fields.insert("usage".to_owned(), usage(record.usage()));
-        if let Some(Error { code, message }) = record.error() {
-            fields.insert("error".to_owned(), json!({"code": code, "message": message}));
-        }
+    if let Some(Error { code, message }) = &row.error {
+        fields.insert("error".to_owned(), json!({"code": code, "message": message}));
     }
     Value::Object(fields)
 }
@@ -58,9 +69,11 @@ fn head(row: &RunRow) -> Map<String, Value> {
     field("status", Value::from(status(row.status)));
     field("created_at", Value::from(time(row.started_ms)));
     field("finished_at", row.finished_ms.map_or(Value::Null, |ms| Value::from(time(ms))));
-    field("usage", usage(Usage::default()));
+    field("usage", usage(row.usage));
     field("cpu_time_us", Value::from(row.cpu_time_us));
-    field("wall_time_ms", row.finished_ms.map_or(Value::Null, |ms| Value::from(ms.saturating_sub(row.started_ms))));
+    // Nobody knows when one that was interrupted stopped: usage counts no time of it.
+    let ended = row.finished_ms.filter(|_| row.status != RunStatus::Interrupted);
+    field("wall_time_ms", ended.map_or(Value::Null, |ms| Value::from(ms.saturating_sub(row.started_ms))));
     fields
 }
 
@@ -75,18 +88,19 @@ pub(crate) fn status(status: RunStatus) -> &'static str {
     }
 }
 
-/// A line of a batch.
-pub(crate) fn batch_line(index: usize, run: Result<Value, ApiError>) -> String {
-    let mut fields = Map::new();
-    fields.insert("index".to_owned(), Value::from(index));
+/// A line of a batch, from what [`run`] gives.
+pub(crate) fn batch_line(index: usize, run: Result<[Bytes; 2], ApiError>) -> [Bytes; 3] {
     match run {
-        Ok(Value::Object(run)) => fields.extend(run),
-        Ok(_) => {}
+        Ok([head, record]) => {
+            let index = format!("{{\"index\":{index},");
+            let line = [index.as_bytes(), &head[1..]].concat();
+            [line.into(), record, Bytes::from_static(b"\n")]
+        }
         Err(error) => {
-            fields.insert("error".to_owned(), json!({"code": error.code, "message": error.message}));
+            let line = json!({"index": index, "error": {"code": error.code, "message": error.message}});
+            [line.to_string().into(), Bytes::new(), Bytes::from_static(b"\n")]
         }
     }
-    format!("{}\n", Value::Object(fields))
 }
 
 /// Usage by day, and in all.
@@ -193,7 +207,61 @@ pub(crate) fn day_ms(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use sglhost_core::{ErrorCode, ProgramId, RunId, RunRecord};
+
     use super::*;
+
+    fn row(status: RunStatus, record: Option<String>) -> RunRow {
+        RunRow {
+            id: RunId(7),
+            program: "p".to_owned(),
+            version: 1,
+            digest: ProgramId("00".into()),
+            status,
+            started_ms: 1000,
+            finished_ms: record.is_some().then_some(3000),
+            error: record.is_none().then(|| Error::new(ErrorCode::Invalid, "no")),
+            record: record.map(Into::into),
+            usage: Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 2 },
+            cpu_time_us: 5,
+        }
+    }
+
+    #[test]
+    fn a_record_is_answered_as_it_is_kept() {
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 2 };
+        let record = RunRecord::default().ended(&Ok("[1.50,  0]".to_owned()), usage);
+        let row = row(RunStatus::Succeeded, Some(record.clone()));
+        let [head, rest] = run(&row);
+        assert_eq!(rest, record[1..]);
+        // Not even a copy.
+        assert_eq!(rest.as_ptr(), row.record.as_deref().map_or(std::ptr::null(), |record| record[1..].as_ptr()));
+        let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+        let whole = [&*head, &rest].concat();
+        assert_eq!(String::from_utf8_lossy(&whole).matches("usage").count(), 1);
+        let whole = read(&whole).unwrap_or_default();
+        assert_eq!((&whole["wall_time_ms"], &whole["result"]), (&json!(2000), &json!([1.5, 0])));
+        let line = batch_line(3, Ok(run(&row))).concat();
+        let mut line = read(&line[..line.len() - 1]).unwrap_or_default();
+        assert_eq!(line["index"].take(), 3);
+        assert_eq!(line["result"], whole["result"]);
+        let refused = batch_line(4, Err(ApiError::invalid("no"))).concat();
+        assert_eq!(read(&refused), Some(json!({"index": 4, "error": {"code": "invalid", "message": "no"}})));
+    }
+
+    #[test]
+    fn a_run_that_was_interrupted_took_nobody_knows_how_long() {
+        let failed = || Some(RunRecord::failed(Error::unavailable("the server stopped")).to_json());
+        for (status, record, expect) in [
+            (RunStatus::Interrupted, failed(), Value::Null),
+            (RunStatus::Failed, failed(), json!(2000)),
+            (RunStatus::Running, None, Value::Null),
+        ] {
+            let row = row(status, record);
+            let whole = serde_json::from_slice::<Value>(&run(&row).concat()).unwrap_or_default();
+            assert_eq!((&whole["wall_time_ms"], &run_in_list(&row)["wall_time_ms"]), (&expect, &expect), "{status:?}");
+        }
+    }
 
     #[test]
     fn times_are_written_and_days_are_read() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection   accepts, times and ends connections          front, auth   around each request: its name, its tenant
-//! api          a file for each resource                     body          bodies, within size, pace and room
+//! api          a file for each resource                     body, heavy   bodies, within size, pace and room; long ones aside
 //! run          live runs: admission, events, their ends     tenant, key   who may use it, and how much
 //! page         the page, compiled in                        server        all of it, from its opening to its end
 //! ```
@@ -25,6 +25,7 @@ mod config;
 mod connection;
 mod error;
 mod front;
+mod heavy;
 mod json;
 pub mod key;
 mod metrics;

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub struct Tenant {
     pub(crate) gone: CancellationToken,
     /// Room for what it sends, made when it first sends something.
     pub(crate) bodies: OnceLock<Arc<Semaphore>>,
+    /// Requests of its that are being answered.
+    requests: AtomicU32,
+    /// Its turn to have something long read (`heavy.rs`).
+    pub(crate) reading: Arc<Semaphore>,
     /// Its place where programs are compiled.
     compiling: Semaphore,
     /// Those that have it or wait for it.
@@ -50,6 +54,10 @@ pub(crate) struct CompileTurn<'a> {
     tenant: &'a Tenant,
     place: Option<SemaphorePermit<'a>>,
 }
+
+/// A request of a tenant's, until its answer has ended.
+#[derive(Debug)]
+pub(crate) struct OpenRequest(Arc<Tenant>);
 
 /// What a tenant may use, and what it has left of it.
 #[derive(Debug)]
@@ -74,6 +82,8 @@ impl Tenant {
             created_ms,
             gone: CancellationToken::new(),
             bodies: OnceLock::new(),
+            requests: AtomicU32::new(0),
+            reading: Arc::new(Semaphore::new(1)),
             compiling: Semaphore::new(1),
             compiles: AtomicUsize::new(0),
             account,
@@ -92,11 +102,31 @@ impl Tenant {
         self.account().live
     }
 
-    /// Counts one more run.
+    /// Counts a request until what this gives is dropped.
+    ///
+    /// # Errors
+    /// 429, if as many as may be are being answered.
+    pub(crate) fn open_request(self: &Arc<Self>) -> Result<OpenRequest, ApiError> {
+        let max = self.account().quotas.concurrent_requests_max;
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let open = OpenRequest(Arc::clone(self));
+        if before >= max {
+            return Err(ApiError::too_many(
+                format!(
+                    "{max} requests are being answered, as many as may be (concurrent_requests_max); wait for one to end: \
+                     one that follows events or waits for a run ends with it, or when its connection is closed"
+                ),
+                RETRY_RUNS,
+            ));
+        }
+        Ok(open)
+    }
+
+    /// Counts one more run, and gives how many there were.
     ///
     /// # Errors
     /// 429, if it has as many as it may or its minute is used up; nothing is counted then.
-    pub(crate) fn enter(&self, now: Duration) -> Result<(), ApiError> {
+    pub(crate) fn enter(&self, now: Duration) -> Result<u32, ApiError> {
         let mut account = self.account();
         let max = account.quotas.concurrent_runs_max;
         if account.live >= max {
@@ -114,7 +144,7 @@ impl Tenant {
             spent(wait, format!("the {per_minute} ms of CPU time of a minute are used up (cpu_ms_per_minute)"))
         })?;
         account.live += 1;
-        Ok(())
+        Ok(account.live - 1)
     }
 
     /// A run that [`Self::enter`] counted is over.
@@ -157,6 +187,12 @@ impl Tenant {
 
     fn account(&self) -> MutexGuard<'_, Account> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -311,6 +347,20 @@ mod tests {
         let key_id = record.id.clone();
         store.add_key(NewKey { tenant: id(name), key: record }).await.unwrap();
         (key.text().to_owned(), key_id)
+    }
+
+    #[test]
+    fn a_tenant_has_so_many_requests_open() {
+        let quotas = Quotas { concurrent_requests_max: 2, ..Quotas::default() };
+        let acme = Tenant::new(id("acme"), quotas, Duration::ZERO);
+        let mut open = vec![acme.open_request().unwrap(), acme.open_request().unwrap()];
+        for _ in 0..3 {
+            let error = acme.open_request().unwrap_err();
+            assert_eq!((error.status.as_u16(), error.retry_after), (429, Some(RETRY_RUNS)));
+        }
+        open.pop();
+        open.push(acme.open_request().unwrap());
+        assert!(acme.open_request().is_err());
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ impl Blobs {
         Ok(Self { files: Arc::new(files), root, pins: Arc::default() })
     }
 
-    /// Puts a component on disk, anew if it is there: it may be damaged. It goes on if the caller goes away.
+    /// Puts a component on disk, unless it is there and whole. It goes on if the caller goes away.
     pub(crate) async fn put(&self, digest: &ProgramId, component: Bytes) -> Result<Pin, StoreError> {
         let location = location(digest)?;
         let pin = self.pin(digest.clone());
@@ -58,6 +58,12 @@ impl Blobs {
         let put = async move {
             let wrong = |_| failed(format!("what was put is not what has the digest sha256:{}", pin.digest));
             let component = verified(&pin.digest, component).await.map_err(wrong)?;
+            // What is damaged, or cannot be read, is written anew.
+            if let Ok(kept) = read(&files, &location).await
+                && kept == component
+            {
+                return Ok(pin);
+            }
             files.put(&location, PutPayload::from_bytes(component)).await.map_err(failed)?;
             Ok(pin)
         };
@@ -67,8 +73,7 @@ impl Blobs {
     /// A component as it was put.
     pub(crate) async fn get(&self, digest: &ProgramId) -> Result<Bytes, StoreError> {
         let location = location(digest)?;
-        let read = async { self.files.get(&location).await?.bytes().await };
-        match read.await {
+        match read(&self.files, &location).await {
             Ok(component) => verified(digest, component).await,
             Err(object_store::Error::NotFound { .. }) => Err(unknown(digest)),
             Err(error) => Err(failed(error)),
@@ -146,6 +151,10 @@ impl Drop for Pin {
             }
         }
     }
+}
+
+async fn read(files: &LocalFileSystem, location: &Location) -> object_store::Result<Bytes> {
+    files.get(location).await?.bytes().await
 }
 
 fn is_referred_to(connection: &Connection, digest: &ProgramId) -> Result<bool, StoreError> {

@@ -32,7 +32,7 @@ use sglhost_core::{ProgramId, RunId, TenantId, Usage};
 pub use error::StoreError;
 pub use record::{
     Deleted, Footprint, KeyRecord, NewKey, NewProgram, NewRun, NotAReference, Page, ProgramReference, ProgramVersion,
-    RunEnd, RunRow, RunStatus, Started, TenantRecord, UsageDay, VersionSelector, is_name,
+    PutProgram, RunEnd, RunRow, RunStatus, Started, TenantRecord, UsageDay, VersionSelector, is_name, shortened,
 };
 
 pub use sqlite::SqliteStore;
@@ -69,11 +69,11 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_key(&self, tenant: &TenantId, id: &str) -> Result<(), StoreError>;
 
     /// Keeps a component as the next version of a program. If the latest version has the same content that one is
-    /// answered, and nothing is added but the tag.
+    /// answered, and nothing is added but the tag. Content that is on disk already, and whole, is not written again.
     ///
     /// # Errors
     /// [`StoreError::Quota`] if it would pass `programs_max` or `program_bytes_max` of the tenant.
-    async fn put_program(&self, program: NewProgram, component: Bytes) -> Result<ProgramVersion, StoreError>;
+    async fn put_program(&self, program: NewProgram, component: Bytes) -> Result<PutProgram, StoreError>;
 
     /// The version that is meant; none if there is no such.
     async fn program(
@@ -82,10 +82,11 @@ pub trait Store: Send + Sync + 'static {
         reference: &ProgramReference,
     ) -> Result<Option<ProgramVersion>, StoreError>;
 
-    /// The latest version of each program, by name.
+    /// The latest version of each program, by name. No more are read than take
+    /// [`LIST_BYTES_MAX`](sglhost_core::limits::LIST_BYTES_MAX) with what they say of themselves, and one.
     async fn programs(&self, tenant: &TenantId, page: &Page) -> Result<Vec<ProgramVersion>, StoreError>;
 
-    /// All versions of a program, the newest first. [`Page::after`] is a version here.
+    /// All versions of a program, the newest first, as many as of [`Self::programs`]. [`Page::after`] is a version here.
     async fn versions(&self, tenant: &TenantId, name: &str, page: &Page) -> Result<Vec<ProgramVersion>, StoreError>;
 
     /// Points a tag of a program at a version, away from where it pointed.

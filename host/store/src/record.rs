@@ -1,10 +1,11 @@
 //! What is kept, as plain values.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sglhost_core::{Error, ProgramId, Quotas, RunId, RunRecord, TenantId, Usage};
+use sglhost_core::limits::LISTED_MESSAGE_BYTES_MAX;
+use sglhost_core::{Error, ProgramId, Quotas, RunId, TenantId, Usage};
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,15 @@ pub struct ProgramVersion {
     pub tags: Vec<String>,
     /// When it was uploaded.
     pub created_ms: u64,
+}
+
+/// What became of a program that was put.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PutProgram {
+    /// The latest version now.
+    pub version: ProgramVersion,
+    /// Whether it is a new one; else it was there.
+    pub is_new: bool,
 }
 
 /// Names a program, or a version of it: `NAME`, `NAME@3`, `NAME@stable`, `NAME@sha256:DIGEST`.
@@ -182,8 +192,10 @@ pub struct RunEnd {
     pub status: RunStatus,
     /// When.
     pub finished_ms: u64,
-    /// Result or error, variables, usage.
-    pub record: RunRecord,
+    /// Result or error, variables, usage: a [`RunRecord`](sglhost_core::RunRecord) as JSON.
+    pub record: Arc<str>,
+    /// Why it has no result.
+    pub error: Option<Error>,
     /// What is added to its tenant's usage. (Of cancelled and failed runs too.)
     pub usage: Usage,
     /// CPU time of the program's own code.
@@ -207,9 +219,13 @@ pub struct RunRow {
     pub started_ms: u64,
     /// When it ended.
     pub finished_ms: Option<u64>,
-    /// What came of it, once it has ended. In a list of runs without result, variables and forks, and with the
-    /// beginning of a long error message only.
-    pub record: Option<RunRecord>,
+    /// What came of it, once it has ended, as JSON: see [`RunEnd::record`]. It may be megabytes, so nothing reads it
+    /// again on its way to whoever asks; in a list of runs there is none.
+    pub record: Option<Arc<str>>,
+    /// Why it has no result; the beginning of a long message only.
+    pub error: Option<Error>,
+    /// What it used, once it has ended.
+    pub usage: Usage,
     /// CPU time of the program's own code, once it has ended.
     pub cpu_time_us: u64,
 }
@@ -309,10 +325,11 @@ impl RunStatus {
     }
 }
 
-impl RunRow {
-    /// Why the run has no result, if it ended without one.
-    #[must_use]
-    pub fn error(&self) -> Option<&Error> {
-        self.record.as_ref().and_then(RunRecord::error)
-    }
+/// An error as lists of runs have it, so that a thousand of them are a short answer: with the beginning of its message.
+#[must_use]
+pub fn shortened(error: &Error) -> Error {
+    let cut = error.message.floor_char_boundary(LISTED_MESSAGE_BYTES_MAX);
+    let beginning = &error.message[..cut];
+    let message = if cut < error.message.len() { format!("{beginning}…") } else { beginning.to_owned() };
+    Error { code: error.code, message }
 }

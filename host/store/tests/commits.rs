@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::json;
-use sglhost_core::{ProgramId, RunId, RunRecord, TenantId, Usage};
+use sglhost_core::{ProgramId, RunId, TenantId, Usage};
 use sglhost_store::{NewRun, Page, RunEnd, RunStatus, SqliteStore, Store};
 use tokio::task::JoinSet;
 
@@ -22,9 +22,8 @@ fn run(id: u64) -> NewRun {
 
 fn end() -> RunEnd {
     let usage = Usage { prompt_tokens: 100, cached_tokens: 50, completion_tokens: 20 };
-    let record = json!({"result": {"answer": "a".repeat(500)}, "variables": {}, "usage": usage});
-    let record: RunRecord = serde_json::from_value(record).unwrap();
-    RunEnd { status: RunStatus::Succeeded, finished_ms: 2, record, usage, cpu_time_us: 3 }
+    let record = json!({"result": {"answer": "a".repeat(500)}, "variables": {}, "usage": usage}).to_string().into();
+    RunEnd { status: RunStatus::Succeeded, finished_ms: 2, record, error: None, usage, cpu_time_us: 3 }
 }
 
 /// Runs that `writers` start and end one after the other; how long each change took, sorted.

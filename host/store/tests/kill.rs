@@ -117,10 +117,10 @@ async fn check(folder: &Path, acknowledged: &Acknowledged) {
     }
     for (id, &tokens) in &acknowledged.ended {
         let run = &runs[id];
-        assert_eq!((run.status, run.record.as_ref().unwrap().usage().prompt_tokens), (RunStatus::Succeeded, tokens));
+        assert_eq!((run.status, run.usage.prompt_tokens), (RunStatus::Succeeded, tokens));
     }
     let mut sum = Usage::default();
-    runs.values().for_each(|run| sum.add(run.record.as_ref().unwrap().usage()));
+    runs.values().for_each(|run| sum.add(run.usage));
     let cpu_time_us = runs.values().map(|run| run.cpu_time_us).sum();
     let totals = store.usage_totals().await.unwrap();
     assert_eq!(totals, [(tenant.clone(), sum, cpu_time_us, runs.len() as u64)]);
@@ -219,7 +219,7 @@ async fn put_and_delete(store: &SqliteStore, writer: u64, rng: &mut StdRng) {
         program_bytes_max: u64::MAX,
     };
     let tenant = program.tenant.clone();
-    let put = store.put_program(program, Bytes::from(content)).await.unwrap();
+    let put = store.put_program(program, Bytes::from(content)).await.unwrap().version;
     let reference = format!("{}@{}", put.name, put.version);
     println!("put {reference} {digest} .");
     if rng.random_bool(0.3) {

@@ -109,6 +109,8 @@ async fn a_message_has_one_end() {
         format!("transfer-encoding: chunked, identity\r\n\r\n{none}{hidden}"),
         format!("transfer-encoding: identity\r\n\r\n{none}{hidden}"),
         format!("transfer-encoding: xchunked\r\n\r\n{none}{hidden}"),
+        format!("transfer-encoding: gzip, chunked\r\n\r\n{none}{hidden}"),
+        format!("transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n{none}{hidden}"),
         format!("transfer-encoding : chunked\r\n\r\n{none}{hidden}"),
         format!("transfer-encoding: chunked\r\n\r\n-1\r\n{hidden}"),
         format!("transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{hidden}"),
@@ -128,6 +130,14 @@ async fn a_message_has_one_end() {
         let second = connection.answer("POST").await;
         assert!(second.is_none(), "a second answer {second:?} to {rest:.100?}");
         assert_eq!(house.server.get(&house.alice, "/v1/programs/attacks").await.status(), 200, "{rest:.100?}");
+    }
+    // A coding within the pieces is not taken for the body, on any address.
+    for (method, path) in [("POST", "/v1/programs/attacks/runs"), ("GET", "/health"), ("GET", "/nowhere")] {
+        let request = Request::new(method, path).key(&house.mallory).header("content-type", "application/json");
+        let request = request.header("transfer-encoding", "gzip, chunked").body("2\r\n{}\r\n0\r\n\r\n");
+        let answer = request.send(house.server.address).await;
+        assert_eq!(answer.verdict(), (501, "unsupported".to_owned()), "{path}");
+        assert!(answer.text().contains("`chunked` alone"), "{}", answer.text());
     }
     // Both a length and chunks: chunks are what counts, and the connection ends with that message.
     let mut connection = Connection::open(house.server.address).await;

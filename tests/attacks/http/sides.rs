@@ -40,7 +40,7 @@ async fn house() -> (TestServer, String, String) {
 fn without_chance(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
-            for name in ["id", "run", "created_at", "finished_at", "cpu_time_us", "wall_time_ms"] {
+            for name in ["id", "run", "at_ms", "created_at", "finished_at", "cpu_time_us", "wall_time_ms"] {
                 fields.remove(name);
             }
             for field in fields.values_mut() {

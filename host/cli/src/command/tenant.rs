@@ -287,6 +287,7 @@ fn changed(quotas: Quotas, flags: &QuotaFlags) -> Quotas {
         tokens_per_minute: flags.tokens_per_minute.unwrap_or(quotas.tokens_per_minute),
         cpu_ms_per_minute: cpu_ms.unwrap_or(quotas.cpu_ms_per_minute),
         concurrent_runs_max: flags.concurrent_runs.unwrap_or(quotas.concurrent_runs_max),
+        concurrent_requests_max: flags.concurrent_requests.unwrap_or(quotas.concurrent_requests_max),
         contexts_max: flags.contexts.unwrap_or(quotas.contexts_max),
         programs_max: flags.programs.unwrap_or(quotas.programs_max),
         program_bytes_max: flags.program_bytes.unwrap_or(quotas.program_bytes_max),
@@ -309,6 +310,7 @@ pub(crate) fn quota_lines(quotas: &Quotas) -> Vec<String> {
         format!("{} tokens a minute", count(quotas.tokens_per_minute, u64::MAX)),
         format!("{cpu} of CPU a minute"),
         format!("{} runs at once, of {} contexts each", small(quotas.concurrent_runs_max), small(quotas.contexts_max)),
+        format!("{} requests at once", small(quotas.concurrent_requests_max)),
         format!("{} versions of programs, {bytes}", small(quotas.programs_max)),
     ]
 }
@@ -346,6 +348,7 @@ mod tests {
             tokens_per_minute: Some(7),
             cpu_per_minute: Some(Duration::from_secs(2)),
             concurrent_runs: None,
+            concurrent_requests: None,
             contexts: None,
             programs: None,
             program_bytes: Some(1 << 20),
@@ -363,9 +366,10 @@ mod tests {
                 "1000000 tokens a minute",
                 "1 min 0 s of CPU a minute",
                 "64 runs at once, of 256 contexts each",
+                "512 requests at once",
                 "1000 versions of programs, of 1.07 GB together",
             ]
         );
-        assert_eq!(quota_lines(&Quotas::unlimited())[3], "any number of versions of programs, of any size");
+        assert_eq!(quota_lines(&Quotas::unlimited())[4], "any number of versions of programs, of any size");
     }
 }

@@ -121,6 +121,10 @@ pub(crate) struct QuotaFlags {
     #[arg(long, value_name = "N")]
     pub(crate) concurrent_runs: Option<u32>,
 
+    /// Requests that are being answered at once; whoever follows a run is one [default: 512]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrent_requests: Option<u32>,
+
     /// Contexts that one run may have open [default: 256]
     #[arg(long, value_name = "N")]
     pub(crate) contexts: Option<u32>,

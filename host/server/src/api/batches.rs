@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
-use serde_json::Value;
 use sglhost_core::limits::BATCH_RUNS_MAX;
 use sglhost_runtime::Program;
 use sglhost_store::ProgramVersion;
@@ -77,17 +77,18 @@ pub(crate) async fn start(
             async move { json::batch_line(index, batch.run(fields).await) }
         })
         .buffered(concurrency)
-        .map(move |line| {
+        .flat_map(move |line| {
             // What was received is held, and counted, until the last run began.
             let _ = &received;
-            Ok::<_, Infallible>(line)
+            // An empty piece would say that the body is over.
+            stream::iter(line.into_iter().filter(|piece| !piece.is_empty()).map(Ok::<_, Infallible>))
         });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
 impl Batch {
-    async fn run(&self, fields: RunFields) -> Result<Value, ApiError> {
-        let start = fields.check(self.program.description())?;
+    async fn run(&self, fields: RunFields) -> Result<[Bytes; 2], ApiError> {
+        let start = fields.check(&self.service.bodies.heavy, &self.tenant, &self.program).await?;
         let began = self.service.clock.monotonic();
         loop {
             let error = match self.attempt(start.clone()).await {
@@ -104,7 +105,7 @@ impl Batch {
         }
     }
 
-    async fn attempt(&self, start: StartRun) -> Result<Value, ApiError> {
+    async fn attempt(&self, start: StartRun) -> Result<[Bytes; 2], ApiError> {
         self.service.can_begin()?;
         let begun = self.service.runs.start(&self.tenant, self.program.clone(), &self.version, start).await?;
         Ok(match begun {

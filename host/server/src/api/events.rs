@@ -5,9 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
-use serde::Deserialize;
 
-use super::parameters::{Segments, query};
+use super::parameters::{Parameters, Segments};
 use super::runs::live;
 use crate::auth::Caller;
 use crate::service::Service;
@@ -23,13 +22,8 @@ pub(crate) async fn follow(
     segments: Segments,
     request: Request,
 ) -> Result<Response, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Fields {
-        after: Option<u64>,
-    }
     let id = segments.run()?;
-    let after = query::<Fields>(request.uri())?.after;
+    let after = Parameters::read(request.uri(), &["after"])?.number("after", 0..=u64::MAX)?;
     // What a client saw last is newer than the address that it began with.
     let after = last_event_id(request.headers())?.or(after).unwrap_or(0);
     let follower = live(&service, &tenant, id).await?.follow(after)?;

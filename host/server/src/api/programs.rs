@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sglhost_core::limits::COMPONENT_BYTES_MAX;
-use sglhost_store::{NewProgram, ProgramVersion, is_name};
+use sglhost_store::{NewProgram, ProgramVersion, PutProgram, is_name};
 
-use super::parameters::{PageQuery, Segments, check_tag, query};
+use super::parameters::{PAGE, Parameters, Segments, check_tag, shown};
 use super::whole;
 use crate::auth::Caller;
 use crate::body::{mime, unsupported};
@@ -24,13 +24,8 @@ pub(crate) async fn put(
     segments: Segments,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Fields {
-        tag: Option<String>,
-    }
     let name = segments.program()?;
-    let tag = query::<Fields>(request.uri())?.tag.map(|tag| check_tag(&tag)).transpose()?;
+    let tag = Parameters::read(request.uri(), &["tag"])?.text("tag").map(check_tag).transpose()?;
     if !matches!(mime(request.headers()).as_deref(), Some("application/wasm" | "application/octet-stream")) {
         return Err(unsupported("application/wasm"));
     }
@@ -43,7 +38,6 @@ pub(crate) async fn put(
     let said = program.description();
     let quotas = tenant.quotas();
     let digest = program.id().clone();
-    let latest = latest(&service, &tenant, &name).await?;
     let new = NewProgram {
         tenant: tenant.id.clone(),
         name,
@@ -54,9 +48,8 @@ pub(crate) async fn put(
         programs_max: quotas.programs_max,
         program_bytes_max: quotas.program_bytes_max,
     };
-    let version = service.store.put_program(new, component.bytes.clone()).await?;
-    let same = latest.is_some_and(|latest| latest.version == version.version);
-    let status = if same { StatusCode::OK } else { StatusCode::CREATED };
+    let PutProgram { version, is_new } = service.store.put_program(new, component.bytes.clone()).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(json::program_version(&version))))
 }
 
@@ -86,9 +79,9 @@ pub(crate) async fn list(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let page = query::<PageQuery>(request.uri())?.page(&service.config.limits)?;
-    if page.after.as_ref().is_some_and(|after| !is_name(after)) {
-        return Err(ApiError::invalid("after must be the name of a program"));
+    let page = Parameters::read(request.uri(), &PAGE)?.page(&service.config.limits)?;
+    if let Some(after) = page.after.as_deref().filter(|after| !is_name(after)) {
+        return Err(ApiError::invalid(format!("after is {}; it must be the name of a program", shown(after))));
     }
     let programs = service.store.programs(&tenant.id, &page).await?;
     let (programs, next) = json::versions(&programs, page.limit, |program| program.name.clone());
@@ -120,9 +113,9 @@ pub(crate) async fn versions(
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     let name = segments.program()?;
-    let page = query::<PageQuery>(request.uri())?.page(&service.config.limits)?;
-    if page.after.as_ref().is_some_and(|after| after.parse::<u32>().is_err()) {
-        return Err(ApiError::invalid("after must be the number of a version"));
+    let page = Parameters::read(request.uri(), &PAGE)?.page(&service.config.limits)?;
+    if let Some(after) = page.after.as_deref().filter(|after| after.parse::<u32>().is_err()) {
+        return Err(ApiError::invalid(format!("after is {}; it must be the number of a version", shown(after))));
     }
     let versions = service.store.versions(&tenant.id, &name, &page).await?;
     if versions.is_empty() && latest(&service, &tenant, &name).await?.is_none() {

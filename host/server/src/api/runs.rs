@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,11 +16,12 @@ use sglhost_core::limits::ServerLimits;
 use sglhost_store::RunRow;
 use sha2::{Digest, Sha256};
 
-use super::parameters::{PageQuery, Segments, query};
+use super::parameters::{PAGE, Parameters, Segments, shown};
 use super::programs::find;
 use super::start::{RunFields, Sampling, no_arguments};
 use super::whole;
 use crate::auth::Caller;
+use crate::body::Parts;
 use crate::object::Object;
 use crate::service::Service;
 use crate::{ApiError, Begun, LiveRun, Tenant, json, sse};
@@ -69,9 +72,14 @@ pub(crate) async fn start(
     let version = find(&service, &tenant, &segments).await?;
     let program = service.load(&tenant, &version.digest).await?;
     let StartBody { arguments, sampling, seed, priority, detach } = body;
-    let mut start = RunFields { arguments, sampling, seed, priority }.check(program.description())?;
+    let (heavy, fields) = (&service.bodies.heavy, RunFields { arguments, sampling, seed, priority });
+    let mut start = fields.check(heavy, &tenant, &program).await?;
     start.detached = detach;
-    start.idempotency = key.map(|key| (key, asked(&format!("{reference:?}"), &received.bytes)));
+    if let Some(key) = key {
+        let (reference, body) = (format!("{reference:?}"), received.bytes.clone());
+        let sha256 = heavy.run(&tenant, body.len(), move || asked(&reference, &body)).await?;
+        start.idempotency = Some((key, sha256));
+    }
     // The arguments are in `start` now.
     drop(received);
     let wanted = match (detach, events) {
@@ -105,7 +113,7 @@ async fn before(service: &Service, tenant: &Tenant, row: RunRow, wanted: Wanted)
 }
 
 fn began(row: &RunRow) -> Response {
-    let mut response = (StatusCode::ACCEPTED, Json(json::run(row))).into_response();
+    let mut response = (StatusCode::ACCEPTED, answer(json::run(row))).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/runs/{}", row.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -118,9 +126,13 @@ fn ended(service: &Service, tenant: &Tenant, row: &RunRow) -> Result<Response, A
 
 /// A run with all that came of it, which may be long.
 fn whole(service: &Service, tenant: &Tenant, row: &RunRow) -> Result<Response, ApiError> {
-    // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
-    let answer = service.bodies.hold(tenant, serde_json::to_vec(&json::run(row)).unwrap_or_default())?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+    let [head, record] = json::run(row);
+    Ok(answer([head, service.bodies.hold(tenant, record)?]))
+}
+
+/// JSON of two parts.
+fn answer(parts: [Bytes; 2]) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::new(Parts(parts.into()))).into_response()
 }
 
 fn with_id(mut response: Response, id: RunId) -> Response {
@@ -167,9 +179,10 @@ pub(crate) async fn list(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let page = query::<PageQuery>(request.uri())?.page(&service.config.limits)?;
-    if page.after.as_ref().is_some_and(|after| after.parse::<RunId>().is_err()) {
-        return Err(ApiError::invalid("after must be the id of a run: 16 hexadecimal digits"));
+    let page = Parameters::read(request.uri(), &PAGE)?.page(&service.config.limits)?;
+    if let Some(after) = page.after.as_deref().filter(|after| after.parse::<RunId>().is_err()) {
+        let after = shown(after);
+        return Err(ApiError::invalid(format!("after is {after}; it must be the id of a run: 16 hexadecimal digits")));
     }
     let rows = service.store.runs(&tenant.id, &page).await?;
     let next = json::next(&rows, page.limit, |row| row.id.to_string());

@@ -4,11 +4,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sglhost_core::SamplingParams;
-use sglhost_runtime::Description;
+use sglhost_runtime::Program;
 
 use super::whole;
+use crate::heavy::Heavy;
 use crate::object::Object;
-use crate::{ApiError, StartRun};
+use crate::{ApiError, StartRun, Tenant};
 
 /// One run: all of it may be left out.
 ///
@@ -73,14 +74,19 @@ impl RunFields {
     ///
     /// # Errors
     /// 400 naming the argument or the parameter.
-    pub(crate) fn check(self, description: &Description) -> Result<StartRun, ApiError> {
+    pub(crate) async fn check(self, heavy: &Heavy, tenant: &Tenant, program: &Program) -> Result<StartRun, ApiError> {
         let sampling = self.sampling.0.params()?;
-        let arguments = self.arguments.get();
-        let value: Value = serde_json::from_str(arguments)
-            .map_err(|error| ApiError::invalid(format!("the arguments are not JSON: {error}")))?;
-        description.check(&value)?;
+        let (arguments, program) = (String::from(Box::<str>::from(self.arguments)), program.clone());
+        let bytes = arguments.len();
+        let check = move || {
+            let value: Value = serde_json::from_str(&arguments)
+                .map_err(|error| ApiError::invalid(format!("the arguments are not JSON: {error}")))?;
+            program.description().check(&value)?;
+            Ok::<_, ApiError>(arguments)
+        };
+        let arguments = heavy.run(tenant, bytes, check).await??;
         Ok(StartRun {
-            arguments: arguments.to_owned(),
+            arguments,
             sampling,
             seed: self.seed,
             priority: self.priority,

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::parameters::query;
+use super::parameters::{Parameters, shown};
 use crate::auth::Caller;
 use crate::service::Service;
 use crate::{ApiError, json};
@@ -18,14 +17,10 @@ pub(crate) async fn get(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Fields {
-        since: Option<String>,
-    }
-    let since_ms = match query::<Fields>(request.uri())?.since {
+    let since_ms = match Parameters::read(request.uri(), &["since"])?.text("since") {
         None => 0,
-        Some(day) => json::day_ms(&day).ok_or_else(|| ApiError::invalid("since must be a day, as in 2026-11-25"))?,
+        Some(day) => json::day_ms(day)
+            .ok_or_else(|| ApiError::invalid(format!("since is {}; it must be a day, as in 2026-11-25", shown(day))))?,
     };
     let days = service.store.usage(&tenant.id, since_ms).await?;
     let stored = service.store.footprint(&tenant.id).await?;

@@ -12,9 +12,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sglhost_core::{Clock, Error, ErrorCode, Event, RunRecord, Usage};
+use sglhost_core::limits::LIGHT_JSON_BYTES_MAX;
+use sglhost_core::{Clock, Error, ErrorCode, Event, Usage};
 use sglhost_runtime::Run;
-use sglhost_store::{RunEnd, RunStatus, Store, StoreError, UsageDay};
+use sglhost_store::{RunEnd, RunStatus, Store, StoreError, UsageDay, shortened};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -57,11 +58,10 @@ impl Source for Run {
     }
 }
 
-/// What `run.finished` says.
+/// How a run ended, all of it written out: what it says may be megabytes.
 struct Finish {
-    result: Result<String, Error>,
-    usage: Usage,
-    cpu_time_us: u64,
+    end: RunEnd,
+    last: Entry,
 }
 
 impl Driver {
@@ -84,45 +84,34 @@ impl Driver {
             Ok(None) | Err(_) => {
                 tracing::error!(run = %live.id(), "the run ended without an end: a bug");
                 let result = Err(Error::unavailable("the host failed while running the program; see its log"));
-                Finish { result, usage: live.progress().usage, cpu_time_us: 0 }
+                self.finish(&live, result, live.usage(), 0)
             }
         };
         let now = self.clock.monotonic();
-        let charged = tokens(live.progress().usage);
-        tenant.charge_tokens(tokens(finish.usage).saturating_sub(charged), now);
-        tenant.charge_cpu(finish.cpu_time_us, now);
+        let charged = tokens(live.usage());
+        tenant.charge_tokens(tokens(finish.end.usage).saturating_sub(charged), now);
+        tenant.charge_cpu(finish.end.cpu_time_us, now);
         self.end(&live, finish, place).await;
     }
 
     /// A run that may or may not have been taken down, and does not begin: whatever the store has of it ends.
     pub(super) async fn abandon(self: Arc<Self>, live: Arc<LiveRun>, place: Option<Place>) {
-        let error = Error::unavailable("the run did not begin: it could not be stored");
-        let end = RunEnd {
-            status: RunStatus::Failed,
-            finished_ms: millis(self.clock.wall()),
-            record: RunRecord::failed(error),
-            usage: Usage::default(),
-            cpu_time_us: 0,
-        };
-        self.discard(&live, &end);
+        let end = self.discard(&live, Error::unavailable("the run did not begin: it could not be stored"));
         let _ = self.keep_storing(&live, &end).await;
         drop(place);
     }
 
     /// A run that did not begin, and of which the store has nothing.
     pub(super) fn never_began(&self, live: &LiveRun) {
-        let record = RunRecord::failed(Error::unavailable("the run did not begin"));
-        let finished_ms = millis(self.clock.wall());
-        let (status, usage) = (RunStatus::Failed, Usage::default());
-        self.discard(live, &RunEnd { status, finished_ms, record, usage, cpu_time_us: 0 });
+        self.discard(live, Error::unavailable("the run did not begin"));
     }
 
     /// Whoever waits for it all the same is told.
-    fn discard(&self, live: &LiveRun, end: &RunEnd) {
+    fn discard(&self, live: &LiveRun, error: Error) -> RunEnd {
         self.shelf.remove(live.id());
-        let error = end.record.error().cloned().unwrap_or_else(|| Error::unavailable("the run did not begin"));
-        let last = Event::RunFinished { result: Err(error), usage: end.usage, cpu_time_us: 0 };
-        live.publish(live.ended_row(end.status, end.finished_ms, end.record.clone(), 0), Entry::new(&last));
+        let Finish { end, last } = self.finish(live, Err(error), Usage::default(), 0);
+        live.publish(live.ended_row(&end), last);
+        end
     }
 
     /// Takes events until `run.finished`, which it gives; none if the source ends without.
@@ -138,14 +127,15 @@ impl Driver {
                 event = source.events().recv() => event?,
             };
             live.take(&event);
-            match &event {
-                Event::CallFinished { usage, .. } => tenant.charge_tokens(tokens(*usage), self.clock.monotonic()),
+            let now = self.clock.monotonic();
+            match event {
+                Event::CallFinished { usage, .. } => tenant.charge_tokens(tokens(usage), now),
                 Event::RunFinished { result, usage, cpu_time_us } => {
-                    return Some(Finish { result: result.clone(), usage: *usage, cpu_time_us: *cpu_time_us });
+                    return self.finish_aside(&live, result, usage, cpu_time_us).await;
                 }
                 _ => {}
             }
-            let entry = Entry::new(&event);
+            let entry = Entry::new(&event, live.at_ms(now));
             while !stopping {
                 tokio::select! {
                     biased;
@@ -163,8 +153,24 @@ impl Driver {
         }
     }
 
-    async fn end(&self, live: &LiveRun, finish: Finish, place: Place) {
-        let Finish { mut result, usage, cpu_time_us } = finish;
+    /// As [`Self::finish`], and what is long not on a thread that serves.
+    async fn finish_aside(
+        self: &Arc<Self>,
+        live: &Arc<LiveRun>,
+        result: Result<String, Error>,
+        usage: Usage,
+        cpu_time_us: u64,
+    ) -> Option<Finish> {
+        // Programs' threads are there for what programs cost.
+        if self.guests.is_some() || live.record_bytes() <= LIGHT_JSON_BYTES_MAX {
+            return Some(self.finish(live, result, usage, cpu_time_us));
+        }
+        let (driver, live) = (Arc::clone(self), Arc::clone(live));
+        tokio::task::spawn_blocking(move || driver.finish(&live, result, usage, cpu_time_us)).await.ok()
+    }
+
+    /// Writes out how a run ended.
+    fn finish(&self, live: &LiveRun, mut result: Result<String, Error>, usage: Usage, cpu_time_us: u64) -> Finish {
         let status = match &mut result {
             Ok(_) => RunStatus::Succeeded,
             // A program may end with that code by itself, too.
@@ -174,12 +180,18 @@ impl Driver {
             }
             Err(_) => RunStatus::Failed,
         };
-        let last = Event::RunFinished { result, usage, cpu_time_us };
-        let mut record = live.progress().record;
-        record.take(&last);
         let finished_ms = millis(self.clock.wall());
-        let end = RunEnd { status, finished_ms, record, usage, cpu_time_us };
-        let row = live.ended_row(status, finished_ms, end.record.clone(), cpu_time_us);
+        let record = live.take_record().ended(&result, usage).into();
+        let error = result.as_ref().err().map(shortened);
+        let end = RunEnd { status, finished_ms, record, error, usage, cpu_time_us };
+        let last = Event::RunFinished { result, usage, cpu_time_us };
+        Finish { end, last: Entry::new(&last, live.at_ms(self.clock.monotonic())) }
+    }
+
+    async fn end(&self, live: &LiveRun, finish: Finish, place: Place) {
+        let Finish { end, last } = finish;
+        let RunEnd { status, finished_ms, usage, cpu_time_us, .. } = end;
+        let row = live.ended_row(&end);
         let wall_time_ms = finished_ms.saturating_sub(live.started_ms());
         tracing::info!(
             run = %live.id(), tenant = %live.tenant, program = %row.program, version = row.version, ?status,
@@ -192,17 +204,17 @@ impl Driver {
         if let Some(stored) = first {
             self.account(live, stored, status, &used);
             drop(place);
-            self.publish(live, row, &last);
+            self.publish(live, row, last);
             return;
         }
-        self.publish(live, row, &last);
+        self.publish(live, row, last);
         let stored = self.keep_storing(live, &end).await;
         self.account(live, stored, status, &used);
         drop(place);
     }
 
-    fn publish(&self, live: &LiveRun, row: sglhost_store::RunRow, last: &Event) {
-        live.publish(row, Entry::new(last));
+    fn publish(&self, live: &LiveRun, row: sglhost_store::RunRow, last: Entry) {
+        live.publish(row, last);
         self.shelf.ended(live, self.clock.monotonic());
     }
 

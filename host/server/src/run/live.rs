@@ -1,14 +1,16 @@
 //! One run, from its start until its events are forgotten.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sglhost_core::{Event, RunId, RunRecord, TenantId, Usage};
-use sglhost_store::{RunRow, RunStatus};
+use sglhost_store::{RunEnd, RunRow};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::drive::millis;
 use super::follower::Follower;
 use super::log::{Entry, EventLog};
 use crate::error::ApiError;
@@ -23,6 +25,8 @@ pub struct LiveRun {
     pub(super) tenant: TenantId,
     /// As it was when it began.
     begun: RunRow,
+    /// When that was, by the monotonic clock.
+    began: Duration,
     /// The client's key, and SHA-256 of what it asked for.
     pub(super) idempotency: Option<(String, [u8; 32])>,
     pub(super) log: EventLog,
@@ -36,13 +40,13 @@ pub struct LiveRun {
 }
 
 /// What is known of a run so far. Here, and not in the task that reads its events, so that it outlives a bug there.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    pub(super) record: RunRecord,
+#[derive(Debug, Default)]
+struct Progress {
+    record: RunRecord,
     /// Over the calls that have finished.
-    pub(super) usage: Usage,
+    usage: Usage,
     /// Bytes of the record, about.
-    pub(super) record_bytes: usize,
+    record_bytes: usize,
 }
 
 /// Why a run is ended early.
@@ -62,6 +66,8 @@ pub(super) enum CancelReason {
 pub(super) struct Beginning {
     pub(super) tenant: TenantId,
     pub(super) row: RunRow,
+    /// By the monotonic clock.
+    pub(super) began: Duration,
     pub(super) idempotency: Option<(String, [u8; 32])>,
     pub(super) detached: bool,
     pub(super) tenant_gone: CancellationToken,
@@ -73,6 +79,7 @@ impl LiveRun {
         Arc::new(Self {
             tenant: beginning.tenant,
             begun: beginning.row,
+            began: beginning.began,
             idempotency: beginning.idempotency,
             log: EventLog::new(beginning.events_bytes_max, !beginning.detached),
             cancelled: beginning.tenant_gone.child_token(),
@@ -152,21 +159,41 @@ impl LiveRun {
 
     /// Takes an event into what is known of the run.
     pub(super) fn take(&self, event: &Event) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.lock();
         match event {
             Event::CallFinished { name, text, usage, .. } => {
                 progress.usage.add(*usage);
                 progress.record_bytes += name.as_ref().map_or(0, |name| name.len() + text.len() + FIELD_BYTES);
             }
             Event::ContextOpened { .. } => progress.record_bytes += FIELD_BYTES,
-            Event::RunFinished { result: Ok(result), .. } => progress.record_bytes += result.len(),
+            // Its result goes into the record as it is: see `take_record`.
+            Event::RunFinished { result: Ok(result), .. } => {
+                progress.record_bytes += result.len();
+                return;
+            }
+            Event::RunFinished { .. } => return,
             _ => {}
         }
         progress.record.take(event);
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What its calls said; it is no more here then.
+    pub(super) fn take_record(&self) -> RunRecord {
+        mem::take(&mut self.lock().record)
+    }
+
+    /// Over the calls that have finished.
+    pub(super) fn usage(&self) -> Usage {
+        self.lock().usage
+    }
+
+    /// Milliseconds since it began.
+    pub(super) fn at_ms(&self, now: Duration) -> u64 {
+        millis(now.saturating_sub(self.began))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells everybody that it ended, and how.
@@ -174,22 +201,34 @@ impl LiveRun {
         self.ended.send_replace(Some(Arc::new(row)));
         self.log.end(last);
         // What is in the row need not be here as well.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).record = RunRecord::default();
+        self.take_record();
     }
 
     /// The row at the end, from the one at the beginning.
-    pub(super) fn ended_row(&self, status: RunStatus, finished_ms: u64, record: RunRecord, cpu_time_us: u64) -> RunRow {
-        RunRow { status, finished_ms: Some(finished_ms), record: Some(record), cpu_time_us, ..self.begun.clone() }
+    pub(super) fn ended_row(&self, end: &RunEnd) -> RunRow {
+        RunRow {
+            status: end.status,
+            finished_ms: Some(end.finished_ms),
+            record: Some(Arc::clone(&end.record)),
+            error: end.error.clone(),
+            usage: end.usage,
+            cpu_time_us: end.cpu_time_us,
+            ..self.begun.clone()
+        }
     }
 
     pub(super) fn started_ms(&self) -> u64 {
         self.begun.started_ms
     }
 
+    /// Bytes of its record, about.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.lock().record_bytes
+    }
+
     /// Memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        RUN_BYTES + progress.record_bytes + self.log.bytes()
+        RUN_BYTES + self.record_bytes() + self.log.bytes()
     }
 }
 

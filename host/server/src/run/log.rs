@@ -66,10 +66,9 @@ pub(super) enum Found {
 pub(super) struct SlowReader;
 
 impl Entry {
-    pub(super) fn new(event: &Event) -> Self {
-        // All keys are strings and no number is infinite: there is nothing that JSON cannot hold.
-        let json = serde_json::to_vec(event).unwrap_or_default();
-        Self { kind: event.kind(), json: json.into() }
+    /// An event of the run's `at_ms`th millisecond.
+    pub(super) fn new(event: &Event, at_ms: u64) -> Self {
+        Self { kind: event.kind(), json: event.to_json(at_ms).into() }
     }
 
     fn bytes(&self) -> usize {

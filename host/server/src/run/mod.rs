@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sglhost_core::limits::{RunLimits, ServerLimits};
-use sglhost_core::{Clock, RunId, SamplingParams, TenantId};
+use sglhost_core::{Clock, RunId, SamplingParams, TenantId, Usage};
 use sglhost_runtime::{Program, RunRequest, Runtime};
 use sglhost_store::{NewRun, ProgramVersion, RunRow, RunStatus, Started, Store, StoreError};
 
@@ -161,11 +161,14 @@ impl Runs {
             started_ms: millis(clock.wall()),
             finished_ms: None,
             record: None,
+            error: None,
+            usage: Usage::default(),
             cpu_time_us: 0,
         };
         let live = LiveRun::new(Beginning {
             tenant: tenant.id.clone(),
             row,
+            began: clock.monotonic(),
             idempotency: request.idempotency,
             detached: request.detached,
             tenant_gone: tenant.gone.clone(),

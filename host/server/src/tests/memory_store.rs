@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sglhost_core::{ProgramId, Quotas, RunId, TenantId, Usage};
 use sglhost_store::{
-    Deleted, Footprint, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, RunEnd, RunRow, RunStatus,
-    Started, Store, StoreError, TenantRecord, UsageDay,
+    Deleted, Footprint, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, PutProgram, RunEnd, RunRow,
+    RunStatus, Started, Store, StoreError, TenantRecord, UsageDay,
 };
 
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Store for MemoryStore {
         )
     }
 
-    async fn put_program(&self, _program: NewProgram, _component: Bytes) -> Result<ProgramVersion, StoreError> {
+    async fn put_program(&self, _program: NewProgram, _component: Bytes) -> Result<PutProgram, StoreError> {
         unknown("program")
     }
 
@@ -156,6 +156,8 @@ impl Store for MemoryStore {
             started_ms: run.started_ms,
             finished_ms: None,
             record: None,
+            error: None,
+            usage: Usage::default(),
             cpu_time_us: 0,
         };
         self.rows()?.runs.insert(run.id, (run.tenant, row));
@@ -169,7 +171,7 @@ impl Store for MemoryStore {
             return Ok(());
         }
         (row.status, row.finished_ms, row.record) = (end.status, Some(end.finished_ms), Some(end.record));
-        row.cpu_time_us = end.cpu_time_us;
+        (row.error, row.usage, row.cpu_time_us) = (end.error, end.usage, end.cpu_time_us);
         let (tenant, wall_time_ms) = (tenant.clone(), end.finished_ms - row.started_ms);
         rows.ends += 1;
         let none = UsageDay { day_ms: 0, runs: 0, usage: Usage::default(), cpu_time_us: 0, wall_time_ms: 0 };

@@ -20,8 +20,8 @@ use sglhost_core::{
 };
 
 use crate::{
-    Deleted, Footprint, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, RunEnd, RunRow, Started,
-    Store, StoreError, TenantRecord, UsageDay,
+    Deleted, Footprint, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, PutProgram, RunEnd, RunRow,
+    Started, Store, StoreError, TenantRecord, UsageDay,
     blobs::Blobs,
     folder::DataFolder,
     readers::Readers,
@@ -140,7 +140,7 @@ impl Store for SqliteStore {
         self.writer.change(move |rows| tenants::remove_key(rows, &tenant, &id)).await
     }
 
-    async fn put_program(&self, program: NewProgram, component: Bytes) -> Result<ProgramVersion, StoreError> {
+    async fn put_program(&self, program: NewProgram, component: Bytes) -> Result<PutProgram, StoreError> {
         if self.role == Role::Beside {
             return Err(self.folder.refuse("programs are put by its server alone; upload it there"));
         }
@@ -150,7 +150,7 @@ impl Store for SqliteStore {
         self.readers.read(move |rows| programs::check(rows, &asked, size_bytes)).await?;
         let pin = self.blobs.put(&program.digest, component).await?;
         let put = move |rows: &Connection| Ok((programs::put(rows, &program, size_bytes)?, pin));
-        self.writer.change(put).await.map(|(version, _pin)| version)
+        self.writer.change(put).await.map(|(put, _pin)| put)
     }
 
     async fn program(
@@ -197,7 +197,6 @@ impl Store for SqliteStore {
 
     async fn finish_run(&self, id: RunId, end: RunEnd) -> Result<(), StoreError> {
         let record_bytes_max = self.record_bytes_max;
-        // Written as JSON here: the writer's thread is everybody's.
         let ended = runs::Ended::new(&end)?;
         self.writer.change(move |rows| runs::finish(rows, id, &ended, record_bytes_max)).await
     }

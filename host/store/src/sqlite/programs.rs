@@ -3,11 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sglhost_core::{
     ProgramId, TenantId,
-    limits::{PROGRAM_NAMES_MAX, TAGS_PER_PROGRAM_MAX},
+    limits::{LIST_BYTES_MAX, PROGRAM_NAMES_MAX, TAGS_PER_PROGRAM_MAX},
 };
 
 use super::{integer, json, parsed};
-use crate::{Deleted, Footprint, NewProgram, Page, ProgramReference, ProgramVersion, StoreError, VersionSelector};
+use crate::{
+    Deleted, Footprint, NewProgram, Page, ProgramReference, ProgramVersion, PutProgram, StoreError, VersionSelector,
+};
 
 /// What a [`ProgramVersion`] is read from. No name of a tag has a comma.
 const COLUMNS: &str = "v.name, v.version, v.digest, v.size_bytes, v.created_ms, (
@@ -22,17 +24,19 @@ pub(super) fn check(rows: &Connection, new: &NewProgram, size_bytes: u64) -> Res
     if is_latest(rows, new)? { Ok(()) } else { check_quota(rows, new, size_bytes) }
 }
 
-pub(super) fn put(rows: &Connection, new: &NewProgram, size_bytes: u64) -> Result<ProgramVersion, StoreError> {
+pub(super) fn put(rows: &Connection, new: &NewProgram, size_bytes: u64) -> Result<PutProgram, StoreError> {
     check(rows, new, size_bytes)?;
-    if !is_latest(rows, new)? {
+    let is_new = !is_latest(rows, new)?;
+    if is_new {
         add(rows, new, size_bytes)?;
     }
     let latest = ProgramReference { name: new.name.clone(), selector: None };
     let version = found(rows, &new.tenant, &latest)?;
-    match &new.tag {
-        Some(tag) => self::tag(rows, &new.tenant, &new.name, version.version, tag),
-        None => Ok(version),
-    }
+    let version = match &new.tag {
+        Some(tag) => self::tag(rows, &new.tenant, &new.name, version.version, tag)?,
+        None => version,
+    };
+    Ok(PutProgram { version, is_new })
 }
 
 pub(super) fn find(
@@ -229,9 +233,14 @@ fn unknown(reference: &ProgramReference) -> StoreError {
     StoreError::not_found(format!("program {reference}"))
 }
 
+/// Those found, until their descriptions take more than a list may: the last is one too many then, by which whoever asks
+/// knows that there may be more.
 fn all(mut found: rusqlite::Rows<'_>) -> Result<Vec<ProgramVersion>, StoreError> {
-    let mut versions = Vec::new();
-    while let Some(row) = found.next()? {
+    let (mut versions, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()?
+        && bytes <= LIST_BYTES_MAX
+    {
+        bytes += row.get_ref(6)?.as_str().map_or(0, str::len);
         versions.push(read(row)?);
     }
     Ok(versions)

@@ -1,26 +1,37 @@
 //! Runs: how they began and ended.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Deserialize;
 use serde_json::json;
-use sglhost_core::{Error, ProgramId, RunId, RunRecord, TenantId, limits::LISTED_MESSAGE_BYTES_MAX};
+use sglhost_core::{Error, ProgramId, RunId, RunRecord, TenantId, Usage};
 
 use super::{
     integer, parsed,
     usage::{self, Spent},
 };
-use crate::{NewRun, Page, RunEnd, RunRow, RunStatus, Started, StoreError};
+use crate::{NewRun, Page, RunEnd, RunRow, RunStatus, Started, StoreError, shortened};
 
 /// Runs that one change forgets for their bytes at most: a long record may outweigh thousands of short ones. The next
 /// run's end forgets more.
 const FORGOTTEN_PER_END_MAX: u32 = 1000;
 
 /// What a [`RunRow`] is read from, but for its record.
-const COLUMNS: &str = "id, program, version, digest, status, started_ms, finished_ms, cpu_time_us";
+const COLUMNS: &str = "id, program, version, digest, status, started_ms, finished_ms, cpu_time_us, summary";
+
+/// What is kept of an ended run for lists.
+#[derive(Deserialize)]
+struct Summary {
+    usage: Usage,
+    #[serde(default)]
+    error: Option<Error>,
+}
 
 /// A run's end as it is kept.
 pub(super) struct Ended {
     status: RunStatus,
-    record: String,
+    record: Arc<str>,
     summary: String,
     spent: Spent,
 }
@@ -36,7 +47,7 @@ impl Ended {
             cpu_time_us: end.cpu_time_us,
             wall_time_ms: 0, // Known to the row alone.
         };
-        Ok(Self { status: end.status, record: super::json(&end.record)?, summary: summary(&end.record), spent })
+        Ok(Self { status: end.status, record: Arc::clone(&end.record), summary: summary(end), spent })
     }
 }
 
@@ -142,7 +153,7 @@ pub(super) fn list(rows: &Connection, tenant: &TenantId, page: &Page) -> Result<
         }
     };
     let sql =
-        format!("SELECT {COLUMNS}, summary FROM runs WHERE tenant = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
+        format!("SELECT {COLUMNS}, NULL FROM runs WHERE tenant = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let mut statement = rows.prepare_cached(&sql)?;
     let mut found = statement.query(params![&*tenant.0, before, page.limit])?;
     let mut runs = Vec::new();
@@ -162,7 +173,7 @@ pub(super) fn interrupt(rows: &Connection, now_ms: u64) -> Result<u64, StoreErro
     let mut end = rows.prepare_cached(
         "UPDATE runs SET status = ?2, finished_ms = ?3, record_bytes = ?4, summary = ?5, record = ?5 WHERE number = ?1",
     )?;
-    let spent = Spent { finished_ms: now_ms, usage: sglhost_core::Usage::default(), cpu_time_us: 0, wall_time_ms: 0 };
+    let spent = Spent { finished_ms: now_ms, usage: Usage::default(), cpu_time_us: 0, wall_time_ms: 0 };
     for (number, tenant) in &ids {
         let status = RunStatus::Interrupted.as_str();
         end.execute(params![number, status, integer(now_ms), integer(record.len() as u64), record])?;
@@ -209,12 +220,16 @@ pub(super) fn remove(rows: &Connection, tenant: &TenantId, most: u32) -> Result<
     Ok(removed as u64)
 }
 
-/// From [`COLUMNS`] and a record or its summary.
+/// From [`COLUMNS`] and a record, or nothing in its place.
 fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
     let status: String = row.get(4)?;
     let status = RunStatus::parse(&status)
         .ok_or_else(|| StoreError::Failed(format!("a run has the status {status}, which is none")))?;
-    let record: Option<String> = row.get(8)?;
+    let summary: Option<String> = row.get(8)?;
+    let Summary { usage, error } = match summary {
+        Some(summary) => parsed(&summary)?,
+        None => Summary { usage: Usage::default(), error: None },
+    };
     Ok(RunRow {
         id: RunId(row.get::<_, i64>(0)?.cast_unsigned()),
         program: row.get(1)?,
@@ -224,18 +239,17 @@ fn read(row: &Row<'_>) -> Result<RunRow, StoreError> {
         started_ms: row.get(5)?,
         finished_ms: row.get(6)?,
         cpu_time_us: row.get(7)?,
-        record: record.map(|record| parsed(&record)).transpose()?,
+        record: row.get(9)?,
+        error: error.as_ref().map(shortened),
+        usage,
     })
 }
 
-/// The record as lists show it, so that a thousand of them are a short answer.
-fn summary(record: &RunRecord) -> String {
-    let mut summary = json!({"variables": {}, "usage": record.usage()});
-    if let Some(error) = record.error() {
-        let cut = error.message.floor_char_boundary(LISTED_MESSAGE_BYTES_MAX);
-        let message =
-            if cut < error.message.len() { format!("{}…", &error.message[..cut]) } else { error.message.clone() };
-        summary["error"] = json!({"code": error.code, "message": message});
+/// The record as lists show it.
+fn summary(end: &RunEnd) -> String {
+    let mut summary = json!({"variables": {}, "usage": end.usage});
+    if let Some(error) = end.error.as_ref().map(shortened) {
+        summary["error"] = json!({"code": error.code, "message": error.message});
     }
     summary.to_string()
 }

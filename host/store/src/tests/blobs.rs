@@ -76,6 +76,43 @@ async fn what_is_being_put_stays_until_it_is_let_go() {
     assert!(!world.stays());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_there_is_not_written_again_unless_it_is_damaged() {
+    use std::os::unix::fs::MetadataExt as _;
+    let world = World::new();
+    let put = async || drop(world.blobs.put(&world.digest, Bytes::from_static(CONTENT)).await.unwrap());
+    // A file that is written is another one, put in the old one's place.
+    let file = || std::fs::metadata(world.file()).unwrap().ino();
+    put().await;
+    let first = file();
+    put().await;
+    assert_eq!(file(), first);
+    for damage in [&b"contenX"[..], b"", b"content and more"] {
+        std::fs::write(world.file(), damage).unwrap();
+        put().await;
+        assert_eq!(std::fs::read(world.file()).unwrap(), CONTENT);
+    }
+    std::fs::remove_file(world.file()).unwrap();
+    put().await;
+    assert_eq!(std::fs::read(world.file()).unwrap(), CONTENT);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_half_written_is_swept() {
+    let world = World::new();
+    drop(world.blobs.put(&world.digest, Bytes::from_static(CONTENT)).await.unwrap());
+    world.refer();
+    // As the files of a put that never came to its end are called.
+    let half = world.file().with_file_name(format!("{}#1", world.digest));
+    std::fs::write(&half, b"con").unwrap();
+    world.blobs.sweep(&world.rows).unwrap();
+    assert!(world.file().exists() && !half.exists());
+    world.refer_no_more();
+    world.blobs.sweep(&world.rows).unwrap();
+    assert!(!world.file().exists());
+}
+
 #[tokio::test]
 async fn what_somebody_put_who_went_away_is_let_go_once_it_is_written() {
     let world = World::new();

@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use serde_json::json;
-use sglhost_core::{ProgramId, RunId, RunRecord, TenantId, Usage};
+use sglhost_core::{ProgramId, RunId, TenantId, Usage};
 use sha2::{Digest, Sha256};
 
 use crate::{NewProgram, NewRun, ProgramReference, RunEnd, RunStatus, SqliteStore, Store};
@@ -43,7 +43,7 @@ fn new_program(name: &str, content: &[u8]) -> NewProgram {
 }
 
 async fn put(store: &SqliteStore, name: &str, content: &'static [u8]) -> u32 {
-    store.put_program(new_program(name, content), Bytes::from_static(content)).await.unwrap().version
+    store.put_program(new_program(name, content), Bytes::from_static(content)).await.unwrap().version.version
 }
 
 fn new_run(id: u64) -> NewRun {
@@ -60,9 +60,8 @@ fn new_run(id: u64) -> NewRun {
 
 fn end(prompt_tokens: u64) -> RunEnd {
     let usage = Usage { prompt_tokens, cached_tokens: 1, completion_tokens: 2 };
-    let record = json!({"result": {"n": 1}, "variables": {"a": "b"}, "usage": usage});
-    let record: RunRecord = serde_json::from_value(record).unwrap();
-    RunEnd { status: RunStatus::Succeeded, finished_ms: 30, record, usage, cpu_time_us: 4 }
+    let record = json!({"result": {"n": 1}, "variables": {"a": "b"}, "usage": usage}).to_string().into();
+    RunEnd { status: RunStatus::Succeeded, finished_ms: 30, record, error: None, usage, cpu_time_us: 4 }
 }
 
 /// Waits for it until it is done or has been looked at so many times.

@@ -11,8 +11,8 @@ use sglhost_core::{Error, Quotas, RunId, RunRecord, TenantId, Usage};
 
 use super::{digest, tenant};
 use crate::{
-    Deleted, Footprint, KeyRecord, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, RunEnd, RunRow,
-    RunStatus, SqliteStore, Started, Store, StoreError, TenantRecord, UsageDay, VersionSelector,
+    Deleted, Footprint, KeyRecord, NewKey, NewProgram, NewRun, Page, ProgramReference, ProgramVersion, PutProgram,
+    RunEnd, RunRow, RunStatus, SqliteStore, Started, Store, StoreError, TenantRecord, UsageDay, VersionSelector,
 };
 
 const SEEDS: Range<u64> = 0..8;
@@ -109,8 +109,9 @@ impl Model {
         Footprint { programs: sizes.len() as u32, program_bytes: sizes.iter().sum() }
     }
 
-    fn put_program(&mut self, new: &NewProgram, size_bytes: u64) -> Answer<ProgramVersion> {
+    fn put_program(&mut self, new: &NewProgram, size_bytes: u64) -> Answer<PutProgram> {
         let latest = self.versions(&new.tenant, &new.name).first().map(|&latest| latest.clone());
+        let is_new = latest.as_ref().is_none_or(|latest| latest.digest != new.digest);
         let number = match latest {
             Some(latest) if latest.digest == new.digest => latest.version,
             _ => {
@@ -142,10 +143,11 @@ impl Model {
                 number
             }
         };
-        match &new.tag {
-            Some(tag) => self.tag(&new.tenant, &new.name, number, tag),
-            None => Ok(self.versions(&new.tenant, &new.name)[0].clone()),
-        }
+        let version = match &new.tag {
+            Some(tag) => self.tag(&new.tenant, &new.name, number, tag)?,
+            None => self.versions(&new.tenant, &new.name)[0].clone(),
+        };
+        Ok(PutProgram { version, is_new })
     }
 
     fn program(&self, tenant: &TenantId, reference: &ProgramReference) -> Option<ProgramVersion> {
@@ -207,6 +209,8 @@ impl Model {
             started_ms: new.started_ms,
             finished_ms: None,
             record: None,
+            error: None,
+            usage: Usage::default(),
             cpu_time_us: 0,
         };
         let (tenant, idempotency) = (new.tenant.clone(), new.idempotency.clone());
@@ -222,8 +226,10 @@ impl Model {
         run.row.status = end.status;
         run.row.finished_ms = Some(end.finished_ms);
         run.row.record = Some(end.record.clone());
+        run.row.error.clone_from(&end.error);
+        run.row.usage = end.usage;
         run.row.cpu_time_us = end.cpu_time_us;
-        run.bytes = end.record.to_json().len() as u64;
+        run.bytes = end.record.len() as u64;
         let wall_time_ms = end.finished_ms.saturating_sub(run.row.started_ms);
         let tenant = run.tenant.clone();
         self.use_up(&tenant, end.finished_ms, end.usage, end.cpu_time_us, wall_time_ms);
@@ -254,11 +260,13 @@ impl Model {
         let mut interrupted = Vec::new();
         for run in self.runs.iter_mut().filter(|run| run.row.status == RunStatus::Running) {
             let message = "the server stopped while the run went on; start it again";
-            let record = RunRecord::failed(Error::unavailable(message));
+            let error = Error::unavailable(message);
+            let record = RunRecord::failed(error.clone()).to_json();
             run.row.status = RunStatus::Interrupted;
             run.row.finished_ms = Some(now_ms);
-            run.bytes = record.to_json().len() as u64;
-            run.row.record = Some(record);
+            run.bytes = record.len() as u64;
+            run.row.record = Some(record.into());
+            run.row.error = Some(error);
             interrupted.push(run.tenant.clone());
         }
         for tenant in &interrupted {
@@ -292,15 +300,8 @@ impl Model {
 }
 
 /// As lists show it.
-fn listed(mut row: RunRow) -> RunRow {
-    row.record = row.record.map(|record| {
-        let mut short = json!({"variables": {}, "usage": record.usage()});
-        if let Some(error) = record.error() {
-            short["error"] = serde_json::to_value(error).unwrap();
-        }
-        serde_json::from_value(short).unwrap()
-    });
-    row
+fn listed(row: RunRow) -> RunRow {
+    RunRow { record: None, ..row }
 }
 
 fn kind<T>(answer: Result<T, StoreError>) -> Answer<T> {
@@ -478,9 +479,10 @@ impl World {
         } else {
             record["error"] = json!({"code": "program", "message": "why"});
         }
-        let record = serde_json::from_value(record).unwrap();
+        let error = record.get("error").map(|error| serde_json::from_value(error.clone()).unwrap());
+        let record = record.to_string().into();
         let cpu_time_us = self.rng.random_range(0..1000);
-        let end = RunEnd { status, finished_ms: self.now_ms, record, usage, cpu_time_us };
+        let end = RunEnd { status, finished_ms: self.now_ms, record, error, usage, cpu_time_us };
         let expect = self.model.finish_run(id, &end);
         assert_eq!(kind(self.store.finish_run(id, end).await), expect);
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sglhost_core::{
     Quotas, RunId, TenantId,
-    limits::{LISTED_MESSAGE_BYTES_MAX, TAGS_PER_PROGRAM_MAX},
+    limits::{LIST_BYTES_MAX, LISTED_MESSAGE_BYTES_MAX, TAGS_PER_PROGRAM_MAX},
 };
 
 use super::{end, new_program, new_run, put, reference, tenant};
@@ -50,6 +50,25 @@ async fn a_program_has_so_many_tags_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_list_reads_no_more_than_it_may_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path()).unwrap();
+    let description = json!({"description": "d".repeat(LIST_BYTES_MAX / 16)});
+    for version in 0..40_u8 {
+        let content = vec![version];
+        let mut program = new_program("p", &content);
+        program.description = description.clone();
+        store.put_program(program, content.into()).await.unwrap();
+    }
+    let mut page = Page { after: None, limit: 1000 };
+    let listed = store.versions(&TenantId::local(), "p", &page).await.unwrap();
+    assert_eq!(listed.len(), 16, "the last of them is beyond the limit");
+    page.after = Some("17".to_owned());
+    assert_eq!(store.versions(&TenantId::local(), "p", &page).await.unwrap().len(), 16);
+    assert_eq!(store.programs(&TenantId::local(), &Page { after: None, limit: 10 }).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_list_is_short_whatever_runs_said() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -61,17 +80,19 @@ async fn a_list_is_short_whatever_runs_said() {
         "usage": {"prompt_tokens": 1, "cached_tokens": 2, "completion_tokens": 3},
     });
     let mut end = end(1);
-    end.record = serde_json::from_value(long).unwrap();
+    end.error = Some(serde_json::from_value(long["error"].clone()).unwrap());
+    end.usage = serde_json::from_value(long["usage"].clone()).unwrap();
+    // Kept as it is written, spaces and all.
+    end.record = format!("  {long} ").into();
     store.start_run(new_run(1)).await.unwrap();
     store.finish_run(RunId(1), end.clone()).await.unwrap();
 
     let listed = store.runs(&TenantId::local(), &Page { after: None, limit: 10 }).await.unwrap();
-    let record = listed[0].record.as_ref().unwrap();
-    assert!(record.to_json().len() < LISTED_MESSAGE_BYTES_MAX + 200);
-    assert_eq!(record.usage(), end.record.usage());
-    assert_eq!(record.error().unwrap().message, format!("{}…", "é".repeat(LISTED_MESSAGE_BYTES_MAX / 2)));
+    assert_eq!((&listed[0].record, listed[0].usage), (&None, end.usage));
+    let message = &listed[0].error.as_ref().unwrap().message;
+    assert_eq!(*message, format!("{}…", "é".repeat(LISTED_MESSAGE_BYTES_MAX / 2)));
     let run = store.run(&TenantId::local(), RunId(1)).await.unwrap().unwrap();
-    assert_eq!(run.record, Some(end.record));
+    assert_eq!((run.record, run.error), (Some(end.record), listed[0].error.clone()));
 }
 
 #[tokio::test]

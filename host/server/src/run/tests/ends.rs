@@ -58,14 +58,14 @@ async fn a_run_that_could_not_be_stored_ends_in_the_store_if_it_is_there_after_a
     let place = house.admission.admit(&house.tenant).unwrap();
     Arc::clone(&house.driver).abandon(Arc::clone(&run.live), Some(place)).await;
     let row = house.stored(&run).await;
-    assert_eq!((row.status, row.error().unwrap().code), (RunStatus::Failed, ErrorCode::Unavailable));
+    assert_eq!((row.status, row.error.as_ref().unwrap().code), (RunStatus::Failed, ErrorCode::Unavailable));
     assert!(house.driver.shelf.all().is_empty());
 }
 
 /// What was used until then counts.
 async fn fails(house: &House, run: &TestRun, usage: Usage) {
     let row = run.live.ended().await;
-    assert_eq!((row.status, row.error().unwrap().code), (RunStatus::Failed, ErrorCode::Unavailable));
+    assert_eq!((row.status, row.error.as_ref().unwrap().code), (RunStatus::Failed, ErrorCode::Unavailable));
     assert_eq!(rest(&mut run.follow(0)).await.last().unwrap().1, "run.finished");
     assert_eq!(house.stored(run).await, row);
     assert_eq!(house.store.usage(&house.tenant.id, 0).await.unwrap()[0].usage, usage);
@@ -110,7 +110,7 @@ async fn a_run_whose_tenant_is_removed_is_cancelled() {
     run.obey().await;
     let row = run.live.ended().await;
     assert_eq!(row.status, RunStatus::Cancelled);
-    assert_eq!(row.error().unwrap().message, "the run's tenant was removed");
+    assert_eq!(row.error.as_ref().unwrap().message, "the run's tenant was removed");
     assert_eq!((house.admission.live(), house.store.ends()), (0, 0));
 }
 
@@ -120,7 +120,7 @@ async fn a_program_may_end_with_the_code_of_cancellation() {
     let run = house.start(1, How::default()).await;
     run.send(finished(Err(Error::new(ErrorCode::Cancelled, "I gave up")), 0)).await;
     let row = run.live.ended().await;
-    assert_eq!((row.status, row.error().unwrap().message.as_str()), (RunStatus::Failed, "I gave up"));
+    assert_eq!((row.status, row.error.as_ref().unwrap().message.as_str()), (RunStatus::Failed, "I gave up"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sglhost_core::{
-    CallId, ContextId, Error, ErrorCode, Event, FinishReason, ProgramId, Quotas, RunId, TenantId, Usage,
+    CallId, Clock as _, ContextId, Error, ErrorCode, Event, FinishReason, ProgramId, Quotas, RunId, TenantId, Usage,
 };
 use sglhost_store::{NewRun, RunRow, RunStatus, Store as _};
 use tokio::sync::mpsc;
@@ -109,6 +109,8 @@ impl House {
             started_ms: 1_000_000_000,
             finished_ms: None,
             record: None,
+            error: None,
+            usage: Usage::default(),
             cpu_time_us: 0,
         };
         let new = NewRun {
@@ -123,6 +125,7 @@ impl House {
         let live = LiveRun::new(Beginning {
             tenant: self.tenant.id.clone(),
             row,
+            began: self.clock.monotonic(),
             idempotency: None,
             detached: how.detached,
             tenant_gone: self.tenant.gone.clone(),

@@ -27,7 +27,7 @@ async fn whoever_owns_a_run_cancels_it_by_going_away() {
         run.obey().await;
         let row = run.live.ended().await;
         assert_eq!(row.status, RunStatus::Cancelled);
-        assert!(row.error().unwrap().message.contains("\"detach\": true"));
+        assert!(row.error.as_ref().unwrap().message.contains("\"detach\": true"));
         let (_, kind, json) = other.next().await.unwrap();
         assert_eq!(kind, "run.finished");
         assert!(std::str::from_utf8(&json).unwrap().contains("went away"));
@@ -75,7 +75,7 @@ async fn an_owner_that_takes_nothing_loses_its_run() {
     run.obey().await;
     let row = run.live.ended().await;
     assert_eq!(row.status, RunStatus::Cancelled);
-    assert!(row.error().unwrap().message.contains("for 60 s (slow_reader)"), "{row:?}");
+    assert!(row.error.as_ref().unwrap().message.contains("for 60 s (slow_reader)"), "{row:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn a_run_that_waits_for_its_owner_can_be_cancelled() {
     run.live.cancel(super::super::live::CancelReason::Asked);
     run.obey().await;
     let row = run.live.ended().await;
-    assert_eq!(row.error().unwrap().message, "the run was cancelled by its caller");
+    assert_eq!(row.error.as_ref().unwrap().message, "the run was cancelled by its caller");
 }
 
 #[tokio::test(start_paused = true)]
