@@ -129,10 +129,18 @@ impl Client {
         Ok((self.read(response)?, is_new))
     }
 
-    /// Starts a run that goes on by itself.
-    pub(crate) fn start_detached(&self, program: &str, mut run: Value) -> Result<RunSummary, ClientError> {
+    /// Starts a run that goes on by itself. A connection that breaks before the answer is made again: with the same key,
+    /// which nobody used before, that starts no second run.
+    pub(crate) fn start_detached(&self, program: &str, mut run: Value, key: &str) -> Result<RunSummary, ClientError> {
         run["detach"] = Value::Bool(true);
-        self.send(Method::POST, &format!("/v1/programs/{program}/runs"), &run)
+        let start = || {
+            let request = self.request(Method::POST, &format!("/v1/programs/{program}/runs"));
+            self.read(self.exchange_json(request.header("idempotency-key", key), &run)?)
+        };
+        match start() {
+            Err(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => start(),
+            answered => answered,
+        }
     }
 
     /// Starts a run whose events come with the answer; when the connection ends, so does the run.
@@ -270,4 +278,49 @@ fn build<B>(request: ureq::http::request::Builder, body: B) -> Result<Request<B>
     request
         .body(body)
         .map_err(|error| ClientError::Strange { address: "the request".to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, net::TcpListener, thread};
+
+    use super::*;
+
+    /// Reads a request and gives its head, in small letters.
+    fn head(stream: &mut (impl Read + ?Sized)) -> String {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+            head.push(byte[0]);
+        }
+        String::from_utf8_lossy(&head).to_lowercase()
+    }
+
+    #[test]
+    fn a_detached_start_that_is_sent_again_has_the_same_key() -> Result<(), Box<dyn std::error::Error>> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address: Address = format!("http://{}", listener.local_addr()?).parse()?;
+        let server = thread::spawn(move || {
+            let mut heads = Vec::new();
+            // The first connection breaks when the request is there, the second is answered.
+            for answers in [false, true] {
+                let Ok((mut stream, _)) = listener.accept() else { continue };
+                heads.push(head(&mut stream));
+                let run = json!({
+                    "id": "0000000000000007", "program": "p", "version": 1, "status": "running", "created_at": "",
+                });
+                let run = run.to_string();
+                let answer = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{run}", run.len());
+                if answers {
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+            heads
+        });
+        let started = Client::new(address, None).start_detached("p", json!({}), "00ff")?;
+        assert_eq!(started.id, RunId(7));
+        let heads = server.join().unwrap_or_default();
+        assert_eq!(heads.len(), 2);
+        assert!(heads.iter().all(|head| head.contains("\r\nidempotency-key: 00ff\r\n")), "{heads:?}");
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{io::BufRead, thread, time::Duration};
 
+use serde::Deserialize;
 use serde_json::Value;
 use sglhost_core::{Event, RunId};
 use tokio::sync::mpsc;
@@ -21,8 +22,14 @@ const PAUSES_MS: [u64; 8] = [100, 400, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000
 #[derive(Debug)]
 enum Message {
     Started(RunId),
-    Event(Box<Event>),
+    Event(Box<(Event, Option<u64>)>),
     Failed(ClientError),
+}
+
+/// When an event was.
+#[derive(Deserialize)]
+struct At {
+    at_ms: Option<u64>,
 }
 
 /// The events of a run on a server.
@@ -62,11 +69,12 @@ impl RemoteRun {
         Self { client: client.clone(), id, messages, cancelled: false }
     }
 
-    /// The next event; none after the last. Safe to drop and call again.
+    /// The next event, with when it was in milliseconds since the run began; none after the last. Safe to drop and call
+    /// again.
     ///
     /// # Errors
     /// The server refused, or the connection broke for good.
-    pub(crate) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<(Event, Option<u64>)>, ClientError> {
         loop {
             match self.messages.recv().await {
                 None => return Ok(None),
@@ -134,7 +142,9 @@ fn pass_on(body: impl BufRead, sender: &mpsc::Sender<Message>, last_id: &mut u64
         // One of a kind that this version does not know says nothing to it.
         let Ok(event) = serde_json::from_str::<Event>(&data) else { continue };
         let is_last = matches!(event, Event::RunFinished { .. });
-        if sender.blocking_send(Message::Event(Box::new(event))).is_err() || is_last {
+        // A server from before events had times says none.
+        let at_ms = serde_json::from_str::<At>(&data).ok().and_then(|at| at.at_ms);
+        if sender.blocking_send(Message::Event(Box::new((event, at_ms)))).is_err() || is_last {
             return Ok(());
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{
     run::{Ready, request},
-    show::{next_event, print_stats},
+    show::{Told, next_event, print_stats},
 };
 use crate::{
     arguments::parse_object,
@@ -85,7 +85,7 @@ pub(crate) async fn run(
 async fn follow(mut run: Run, interrupt: &Interrupt, elapsed: impl Fn() -> Duration) -> (RunRecord, Timeline) {
     let (mut record, mut timeline, mut cancelled) = (RunRecord::default(), Timeline::default(), false);
     // A run of this machine is followed to its end.
-    while let Ok(Some(event)) = next_event(&mut run, &mut cancelled, interrupt).await {
+    while let Ok(Some(Told { event, .. })) = next_event(&mut run, &mut cancelled, interrupt).await {
         timeline.take(&event, elapsed());
         record.take(&event);
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sglhost_core::{Event, TenantId};
+use sglhost_core::TenantId;
 use sglhost_runtime::{Description, Program, Run, RunRequest};
 
 use crate::{
     arguments::Parameters,
     command::{
         batch,
-        show::{Follow, OnInterrupt, Show},
+        show::{Follow, OnInterrupt, Show, Told},
     },
     config::{Mode, OutputMode, RunConfig},
     engine::{House, OpeningModel},
@@ -114,8 +114,8 @@ pub(crate) fn request(config: &RunConfig, arguments: &Map<String, Value>) -> Run
 }
 
 impl Follow for Run {
-    async fn next(&mut self) -> Result<Option<Event>, Failure> {
-        Ok(self.events.recv().await.map(explain::event))
+    async fn next(&mut self) -> Result<Option<Told>, Failure> {
+        Ok(self.events.recv().await.map(|event| Told { event: explain::event(event), at_ms: None }))
     }
 
     fn cancel(&mut self) {

@@ -14,10 +14,19 @@ use crate::{
     render::{Screen, Stats, Terminal, Timeline},
 };
 
+/// An event, and when it was by the clock of whoever told of it, if they said.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// What happened.
+    pub(crate) event: Event,
+    /// Milliseconds since the run began.
+    pub(crate) at_ms: Option<u64>,
+}
+
 /// A run that goes on somewhere.
 pub(crate) trait Follow {
     /// Its next event; none after the last. Safe to drop and call again.
-    async fn next(&mut self) -> Result<Option<Event>, Failure>;
+    async fn next(&mut self) -> Result<Option<Told>, Failure>;
 
     /// Asks it to end. Its events go on until the last.
     fn cancel(&mut self);
@@ -65,16 +74,20 @@ impl Show<'_> {
                 OnInterrupt::Cancel => next_event(run, &mut cancelled, interrupt).await,
                 OnInterrupt::Leave => next_or_leave(run, interrupt).await,
             };
-            let event = match event {
-                Ok(Some(event)) => event,
+            let Told { event, at_ms } = match event {
+                Ok(Some(told)) => told,
                 Ok(None) => break Ok(()),
                 Err(failure) => break Err(failure),
             };
-            timeline.take(&event, self.clock.monotonic().saturating_sub(start));
+            let elapsed = self.clock.monotonic().saturating_sub(start);
+            timeline.take(&event, elapsed);
             record.take(&event);
             match self.output {
                 OutputMode::Text { .. } => terminal.take(&event),
-                OutputMode::Events => terminal.line(&to_line(&event)),
+                OutputMode::Events => {
+                    let here = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+                    terminal.line(&event.to_json(at_ms.unwrap_or(here)))
+                }
                 OutputMode::Json => Ok(()),
             }
             .map_err(Failure::from_output)?;
@@ -103,7 +116,7 @@ pub(crate) async fn next_event(
     run: &mut impl Follow,
     cancelled: &mut bool,
     interrupt: &Interrupt,
-) -> Result<Option<Event>, Failure> {
+) -> Result<Option<Told>, Failure> {
     loop {
         tokio::select! {
             biased;
@@ -116,7 +129,7 @@ pub(crate) async fn next_event(
     }
 }
 
-async fn next_or_leave(run: &mut impl Follow, interrupt: &Interrupt) -> Result<Option<Event>, Failure> {
+async fn next_or_leave(run: &mut impl Follow, interrupt: &Interrupt) -> Result<Option<Told>, Failure> {
     tokio::select! {
         biased;
         () = interrupt.requested() => Err(Failure::Interrupted),
@@ -128,9 +141,4 @@ async fn next_or_leave(run: &mut impl Follow, interrupt: &Interrupt) -> Result<O
 pub(crate) fn print_stats(stats: &Stats) {
     // Who closed standard error does not want them.
     let _ = writeln!(std::io::stderr(), "\n{stats}");
-}
-
-fn to_line(event: &Event) -> String {
-    // Strings, numbers and maps with string keys: there is nothing that JSON cannot hold.
-    serde_json::to_string(event).unwrap_or_default()
 }

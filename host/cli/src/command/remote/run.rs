@@ -1,7 +1,7 @@
 //! `sglhost run --server` and `sglhost logs`: a run on a server, shown as one here is.
 
 use serde_json::{Map, Value};
-use sglhost_core::{Event, RunId};
+use sglhost_core::RunId;
 use sglhost_engine::SystemClock;
 
 use super::{ask, batch, described, naming};
@@ -9,9 +9,10 @@ use crate::{
     client::{Client, RemoteRun, run_record},
     command::{
         run::arguments,
-        show::{Follow, OnInterrupt, Show},
+        show::{Follow, OnInterrupt, Show, Told},
     },
     config::{Mode, OutputMode, RemoteRunConfig},
+    engine::entropy,
     environment::Environment,
     explain,
     failure::Failure,
@@ -36,7 +37,11 @@ pub(crate) async fn run(config: RemoteRunConfig, interrupt: &Interrupt) -> Resul
     let arguments = arguments(&description, object, words)?;
     let run = request(&config.request, &arguments);
     if config.detach {
-        let started = ask(client, interrupt, move |client| client.start_detached(&program, run)).await?;
+        let (entropy, mut key) = (entropy(), String::new());
+        for _ in 0..2 {
+            key += &format!("{:016x}", entropy());
+        }
+        let started = ask(client, interrupt, move |client| client.start_detached(&program, run, &key)).await?;
         print(&format!("{}\n", started.id))?;
         let words = format!("{}{}", started.id, config.server_flag);
         note(&format!("`sglhost logs {words}` shows it, `sglhost cancel {words}` ends it"));
@@ -92,8 +97,9 @@ async fn record(client: &Client, run: RunId, interrupt: &Interrupt) -> Result<()
 }
 
 impl Follow for RemoteRun {
-    async fn next(&mut self) -> Result<Option<Event>, Failure> {
-        Ok(RemoteRun::next(self).await?.map(explain::remote_event))
+    async fn next(&mut self) -> Result<Option<Told>, Failure> {
+        let next = RemoteRun::next(self).await?;
+        Ok(next.map(|(event, at_ms)| Told { event: explain::remote_event(event), at_ms }))
     }
 
     fn cancel(&mut self) {
