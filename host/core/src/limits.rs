@@ -55,6 +55,9 @@ pub const CORE_INSTANCES_MAX: u32 = 64;
 pub const CORE_MEMORIES_MAX: u32 = 2;
 /// Tables of a component's core instances together.
 pub const CORE_TABLES_MAX: u32 = 8;
+/// Bytes that a component's instance, and each core instance in it, may take besides memories and tables: 16 for each
+/// component in it and each global, more for a function that is exported or called by reference.
+pub const INSTANCE_BYTES_MAX: usize = 1 << 20;
 /// Handles of a run beside those that have a limit of their own: streams, futures, tasks, and what WASI needs.
 pub const OTHER_HANDLES_MAX: usize = 2048;
 /// Bytes of native code that are kept on disk; beyond it what was compiled first is forgotten, and compiled again.
@@ -142,7 +145,10 @@ impl RunLimits {
         /// A call has one itself, one for its text, and others for those who wait for it.
         const PER_CALL: usize = 4;
         let calls = PER_CALL.saturating_mul(self.pending_calls_max as usize);
-        self.handles_max.saturating_add(self.contexts_max as usize).saturating_add(calls).saturating_add(OTHER_HANDLES_MAX)
+        self.handles_max
+            .saturating_add(self.contexts_max as usize)
+            .saturating_add(calls)
+            .saturating_add(OTHER_HANDLES_MAX)
     }
 }
 

@@ -2,18 +2,14 @@
 
 use std::path::PathBuf;
 
-use sglhost_core::limits::{HostLimits, RunLimits};
+use sglhost_core::limits::{
+    CORE_INSTANCES_MAX, CORE_MEMORIES_MAX, CORE_TABLES_MAX, HostLimits, INSTANCE_BYTES_MAX, RunLimits,
+};
 use tokio::runtime::Handle;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::isolation::Isolation;
 
-/// Core instances of one component: a toolchain that links Python's libraries dynamically makes about twenty.
-const CORE_INSTANCES_PER_RUN: u32 = 64;
-/// Memories of one component. All toolchains seen make one; each reserves address space, not memory.
-const MEMORIES_PER_RUN: u32 = 2;
-/// Tables of one component.
-const TABLES_PER_RUN: u32 = 8;
 /// Address space of one memory, so that bounds need not be checked: what a 32-bit guest can address.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 /// Of each pooled memory, bytes that stay resident between runs: clearing them is cheaper than giving them back, and a
@@ -70,7 +66,7 @@ impl RuntimeConfig {
     /// Why the machine may not give what a pool of this size takes, and the way out.
     pub(crate) fn pool_needs(&self) -> String {
         let runs = u64::from(self.host_limits.concurrent_runs_max);
-        let gigabytes = (runs + 1) * u64::from(MEMORIES_PER_RUN) * (MEMORY_RESERVATION_BYTES >> 30);
+        let gigabytes = (runs + 1) * u64::from(CORE_MEMORIES_MAX) * (MEMORY_RESERVATION_BYTES >> 30);
         format!(
             "{runs} runs at once take about {gigabytes} GiB of address space, though not of memory, and {} mappings; let \
              the process have them (`ulimit -v unlimited`, sysctl vm.max_map_count), or lower concurrent_runs_max",
@@ -84,15 +80,17 @@ impl RuntimeConfig {
         let runs = self.host_limits.concurrent_runs_max.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(runs)
-            .total_core_instances(runs.saturating_mul(CORE_INSTANCES_PER_RUN))
-            .max_core_instances_per_component(CORE_INSTANCES_PER_RUN)
-            .total_memories(runs.saturating_mul(MEMORIES_PER_RUN))
-            .max_memories_per_component(MEMORIES_PER_RUN)
-            .max_memories_per_module(MEMORIES_PER_RUN)
+            .max_component_instance_size(INSTANCE_BYTES_MAX)
+            .max_core_instance_size(INSTANCE_BYTES_MAX)
+            .total_core_instances(runs.saturating_mul(CORE_INSTANCES_MAX))
+            .max_core_instances_per_component(CORE_INSTANCES_MAX)
+            .total_memories(runs.saturating_mul(CORE_MEMORIES_MAX))
+            .max_memories_per_component(CORE_MEMORIES_MAX)
+            .max_memories_per_module(CORE_MEMORIES_MAX)
             .max_memory_size(usize::try_from(MEMORY_RESERVATION_BYTES).unwrap_or(usize::MAX))
-            .total_tables(runs.saturating_mul(TABLES_PER_RUN))
-            .max_tables_per_component(TABLES_PER_RUN)
-            .max_tables_per_module(TABLES_PER_RUN)
+            .total_tables(runs.saturating_mul(CORE_TABLES_MAX))
+            .max_tables_per_component(CORE_TABLES_MAX)
+            .max_tables_per_module(CORE_TABLES_MAX)
             .table_elements(self.run_limits.table_elements_max)
             .total_stacks(runs.saturating_mul(2))
             .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)

@@ -25,6 +25,9 @@ pub enum RuntimeError {
     /// It is a component, of another world.
     #[error("the component is not a prompt program (world sgl:program/program): {0}")]
     WrongWorld(String),
+    /// Its instance would not fit into a run.
+    #[error("the component declares {0}")]
+    DeclaresTooMuch(String),
     /// It is malformed, or uses a WebAssembly feature that is off.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
@@ -131,7 +134,7 @@ impl From<RuntimeError> for Error {
     /// with the host *unavailable*.
     fn from(error: RuntimeError) -> Self {
         let code = match &error {
-            RuntimeError::TooLarge { .. } => ErrorCode::LimitExceeded,
+            RuntimeError::TooLarge { .. } | RuntimeError::DeclaresTooMuch(_) => ErrorCode::LimitExceeded,
             RuntimeError::Ended { end, .. } => end.code(),
             RuntimeError::Cache { .. } | RuntimeError::Setup(_) | RuntimeError::Busy { .. } => ErrorCode::Unavailable,
             _ => ErrorCode::Invalid,

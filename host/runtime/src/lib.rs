@@ -46,6 +46,7 @@ mod queue;
 mod run;
 mod runtime;
 mod sandbox;
+mod shape;
 mod stream;
 mod supervise;
 mod turns;

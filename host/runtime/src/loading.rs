@@ -63,7 +63,7 @@ impl Loading {
         // A stranger's is read in a process of its own, but for its first bytes.
         match config.isolation {
             Some(_) => compile::inspect_head(component)?,
-            None => compile::inspect(component)?,
+            None => compile::inspect(component, &config.run_limits)?,
         }
         let id = compile::program_id(component).await;
         if let Some(program) = self.programs.get(&id) {

@@ -1,5 +1,6 @@
 //! What a run costs besides its work, step by step: for the benchmark in `tests/perf`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sglhost_core::limits::RunLimits;
@@ -45,12 +46,14 @@ pub(crate) async fn probe(
         events,
     };
     let (mut store, meter) = instance.store(sandbox);
-    let program = meter.charge(program.pre().instantiate_async(&mut store)).await.map_err(|e| end_of(&e, stack))?;
+    let run = Arc::clone(&store.data().run);
+    let end = |error: wasmtime::Error| end_of(&error, stack, run.ledger.limits());
+    let program = meter.charge(program.pre().instantiate_async(&mut store)).await.map_err(end)?;
     let instantiated = sandbox.clock.monotonic();
     let call = store.run_concurrent(async |accessor| program.call_run_program(accessor, arguments).await);
-    let result = meter.charge(call).await.and_then(|result| result).map_err(|error| end_of(&error, stack))?;
+    let result = meter.charge(call).await.and_then(|result| result).map_err(end)?;
     let called = sandbox.clock.monotonic();
-    store.data().run.stop.cancel();
+    run.stop.cancel();
     drop((store, ticking));
     let torn_down = sandbox.clock.monotonic();
     result.map_err(Error::from)?;

@@ -10,7 +10,7 @@ use sglhost_core::limits::{self, RunLimits};
 use sglhost_core::{Error, ErrorCode, Event, RunId, SamplingParams, TenantId, Usage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
@@ -30,10 +30,8 @@ use crate::wasi;
 
 /// Bytes a guest may pass to the host in one call, results included; above every limit that is checked by itself.
 const HOSTCALL_BYTES_MAX: usize = 16 << 20;
-/// Handles beside those that the ledger counts: streams, tasks and what WASI needs.
-const OTHER_HANDLES_MAX: usize = 2048;
-/// The least that a limit says of a table: WASI's resources and ours live in one.
-const HANDLES_PER_CALL: usize = 4;
+/// What wasmtime keeps for a handle: a stream has its state and both its ends for as long as one of them is held.
+const ENTRIES_PER_HANDLE: usize = 4;
 
 /// A run that is to be.
 pub(crate) struct NewRun {
@@ -114,7 +112,7 @@ async fn attempt(sandbox: Arc<Sandbox>, new: NewRun) -> End {
             // The engine gives a call up at the run's deadline, and may notice it first.
             Ok(Err(error)) if error.code == ErrorCode::DeadlineExceeded && run.is_over() => Err(too_late(wall_deadline)),
             Ok(Err(error)) => Err(error),
-            Err(error) => Err(end_of(&error, sandbox.stack_max_bytes)),
+            Err(error) => Err(end_of(&error, sandbox.stack_max_bytes, run.ledger.limits())),
         },
     };
     run.stop.cancel();
@@ -173,6 +171,7 @@ pub(crate) async fn describe(
     };
     let ticking = sandbox.ticker.activate();
     let (mut store, meter) = instance.store(sandbox);
+    let run = Arc::clone(&store.data().run);
     let described = async {
         let program = pre.instantiate_async(&mut store).await?;
         program.call_describe(&mut store).await
@@ -182,9 +181,11 @@ pub(crate) async fn describe(
         () = tokio::time::sleep(wall_deadline) => {
             Err(Error::new(ErrorCode::DeadlineExceeded, format!("it took longer than {wall_deadline:?} (wall_deadline)")))
         }
-        result = meter.charge(described) => result.map_err(|error| end_of(&error, sandbox.stack_max_bytes)),
+        result = meter.charge(described) => {
+            result.map_err(|error| end_of(&error, sandbox.stack_max_bytes, run.ledger.limits()))
+        }
     };
-    store.data().run.stop.cancel();
+    run.stop.cancel();
     drop((store, ticking));
     result.map_err(RuntimeError::Describe)
 }
@@ -208,8 +209,7 @@ impl NewInstance {
         let random = StdRng::from_rng(&mut self.random);
         let meter = CpuMeter::new(self.limits.cpu_budget);
         let limiter = Limiter::new(&self.limits);
-        let calls = self.limits.pending_calls_max as usize * HANDLES_PER_CALL;
-        let handles = self.limits.handles_max + self.limits.contexts_max as usize + calls + OTHER_HANDLES_MAX;
+        let handles = self.limits.all_handles_max();
         let run = RunShared::new(RunParts {
             id: self.id,
             tenant: self.tenant,
@@ -230,7 +230,7 @@ impl NewInstance {
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.set_max_component_handles(handles);
         if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(2 * handles);
+            table.set_max_capacity(handles.saturating_mul(ENTRIES_PER_HANDLE));
         }
         store.set_epoch_deadline(1);
         let at_epoch = Arc::clone(&meter);
@@ -288,7 +288,7 @@ fn check_result(json: String, max: usize) -> Result<String, Error> {
 }
 
 /// Why the guest was ended, for whoever started the run.
-pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
+pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize, limits: &RunLimits) -> Error {
     if let Some(BudgetSpent(error)) = error.downcast_ref() {
         return error.clone();
     }
@@ -297,6 +297,14 @@ pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Error::unavailable(format!("no room in the pool of instances: {}", error.root_cause()));
+    }
+    if no_handle_is_left(error) {
+        let max = limits.all_handles_max();
+        return Error::limit(format!(
+            "the run holds {max} handles of all kinds, streams and futures among them, as many as it may ({} of them by \
+             handles_max); drop some before making more, or run with a higher handles_max",
+            limits.handles_max
+        ));
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Error::limit(format!(
@@ -318,4 +326,10 @@ pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize) -> Error {
         }
         None => Error::new(ErrorCode::Trap, format!("the program was stopped: {}", error.root_cause())),
     }
+}
+
+/// wasmtime has no type for its own limit, only words; a test of each attack holds them to what they are.
+fn no_handle_is_left(error: &wasmtime::Error) -> bool {
+    error.downcast_ref().is_some_and(|error| matches!(error, ResourceTableError::Full))
+        || error.root_cause().to_string().ends_with("store handle limit exceeded")
 }

@@ -60,7 +60,7 @@ fn attempt(order: &str) -> io::Result<()> {
     let mut component = Vec::new();
     io::stdin().take(limits::COMPONENT_BYTES_MAX as u64 + 1).read_to_end(&mut component)?;
     let mut answer = io::stdout().lock();
-    let pre = match compiled(&sandbox, &linker, component) {
+    let pre = match compiled(&sandbox, &linker, &config, component) {
         Ok((pre, artifact)) => {
             frame::write(&mut answer, Kind::Artifact, &artifact)?;
             pre
@@ -81,11 +81,12 @@ fn refuse(answer: &mut impl io::Write, refusal: &Refusal) -> io::Result<()> {
 fn compiled(
     sandbox: &Sandbox,
     linker: &Linker<Host>,
+    config: &RuntimeConfig,
     component: Vec<u8>,
 ) -> Result<(ProgramPre<Host>, Vec<u8>), Refusal> {
-    let compile = |error: wasmtime::Error| refusal(error, RuntimeError::Compile);
-    let world = |error: wasmtime::Error| refusal(error, RuntimeError::WrongWorld);
-    compile::inspect(&component).map_err(Refusal::new)?;
+    let compile = |error: wasmtime::Error| refusal(error, compile::compile_error);
+    let world = |error: wasmtime::Error| refusal(error, |error| RuntimeError::WrongWorld(format!("{error:#}")));
+    compile::inspect(&component, &config.run_limits).map_err(Refusal::new)?;
     let compiled = Component::from_binary(&sandbox.wasmtime, &component).map_err(compile)?;
     drop(component);
     let pre = linker.instantiate_pre(&compiled).map_err(world)?;
@@ -95,14 +96,13 @@ fn compiled(
 }
 
 /// Tells a component that is wrong from a system that had no more memory.
-fn refusal(error: wasmtime::Error, other: fn(String) -> RuntimeError) -> Refusal {
+fn refusal(error: wasmtime::Error, other: fn(wasmtime::Error) -> RuntimeError) -> Refusal {
     let no_memory = error.chain().any(|cause| {
         cause.is::<wasmtime::OutOfMemory>()
             || cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory)
             || cause.downcast_ref::<rustix::io::Errno>().is_some_and(|&error| error == rustix::io::Errno::NOMEM)
     });
-    let message = format!("{error:#}");
-    if no_memory { Refusal::out_of_memory(message) } else { Refusal::new(other(message)) }
+    if no_memory { Refusal::out_of_memory(format!("{error:#}")) } else { Refusal::new(other(error)) }
 }
 
 fn described(

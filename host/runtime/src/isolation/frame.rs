@@ -115,6 +115,7 @@ pub(super) struct Refusal {
 enum What {
     NotAComponent,
     WrongWorld,
+    DeclaresTooMuch,
     Compile,
     OutOfMemory,
     Describe(ErrorCode),
@@ -127,6 +128,7 @@ impl Refusal {
         let (what, mut message) = match error {
             RuntimeError::NotAComponent(message) => (What::NotAComponent, message),
             RuntimeError::WrongWorld(message) => (What::WrongWorld, message),
+            RuntimeError::DeclaresTooMuch(message) => (What::DeclaresTooMuch, message),
             RuntimeError::Compile(message) => (What::Compile, message),
             RuntimeError::Describe(error) => (What::Describe(error.code), error.message),
             RuntimeError::Description(message) => (What::Description, message),
@@ -151,6 +153,7 @@ impl Refusal {
         match self.what {
             What::NotAComponent => RuntimeError::NotAComponent(self.message),
             What::WrongWorld => RuntimeError::WrongWorld(self.message),
+            What::DeclaresTooMuch => RuntimeError::DeclaresTooMuch(self.message),
             What::Compile | What::OutOfMemory => RuntimeError::Compile(self.message),
             What::Describe(code) => RuntimeError::Describe(Error::new(code, self.message)),
             What::Description => RuntimeError::Description(self.message),
@@ -196,6 +199,7 @@ mod tests {
         for error in [
             RuntimeError::NotAComponent("a".to_owned()),
             RuntimeError::WrongWorld("b".to_owned()),
+            RuntimeError::DeclaresTooMuch("f".to_owned()),
             RuntimeError::Compile("c".to_owned()),
             RuntimeError::Describe(Error::limit("d")),
             RuntimeError::Description("e".to_owned()),
