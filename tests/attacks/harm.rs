@@ -4,20 +4,26 @@ use std::time::Duration;
 
 use sglhost_core::Event;
 use sglhost_core::limits::RunLimits;
+use sglhost_runtime::Run;
 use sglhost_tests::hostile::resident_bytes;
 use tokio::sync::Mutex;
 
 use crate::host::{Host, finish, limits};
 
 /// One at a time: memory is measured.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Runs `attack` beside neighbours and compares the beginning of its error.
 async fn check_with(attack: &str, limits: RunLimits, expect: &str) {
     let _alone = ALONE.lock().await;
     let host = Host::new().await;
+    check_beside(&host, attack, || host.start_with(attack, limits, None), expect).await;
+}
+
+/// The same of a run of any program, on a host whose gate is closed.
+pub(crate) async fn check_beside(host: &Host, attack: &str, start: impl FnOnce() -> Run, expect: &str) {
     let waiting = host.start("gate");
-    let attacker = tokio::spawn(finish(host.start_with(attack, limits, None)));
+    let attacker = tokio::spawn(finish(start()));
     loop {
         assert_eq!(host.result("answer").await, "\"<13>\"", "a neighbour of {attack}");
         if attacker.is_finished() {
@@ -67,6 +73,9 @@ attacks! {
     opening_and_dropping: "dropped-contexts" => "limit-exceeded: the run ";
     holding: "handles" => "limit-exceeded: the run holds 200 options, constraints, calls, outcomes and images, as many as \
         it may (handles_max); drop some before making more, or run with a higher handles_max";
+    opening_streams: "streams" => "limit-exceeded: the run holds 2388 handles of all kinds, streams and futures among them, \
+        as many as it may (200 of them by handles_max); drop some before making more, or run with a higher handles_max";
+    opening_streams_and_dropping_one_end: "half-streams" => "limit-exceeded: the run holds 2388 handles of all kinds";
     constraining: "constraints" => "limit-exceeded: the run holds 200 options, constraints,";
     appending: "text" => "limit-exceeded: 1048576 bytes more would pass the 8388608 bytes of text, options and results \
         that the host keeps for a run (held_bytes_max)";
@@ -92,6 +101,13 @@ async fn waiting_for_ever() {
     // A guest that spins does not keep the clock from being looked at.
     let spins = RunLimits { cpu_budget: Duration::from_secs(1000), ..limits };
     check_with("loop", spins, expect).await;
+}
+
+/// Each is of a call that ended and was dropped, so that no other limit counts it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeping_streams_of_calls() {
+    let limits = RunLimits { cpu_budget: Duration::from_secs(10), tokens_max: 100_000, ..limits() };
+    check_with("text-streams", limits, "limit-exceeded: the run holds 2388 handles of all kinds").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +149,8 @@ async fn emitting_to_a_slow_reader_waits() {
 async fn memory_is_back_after() {
     let _alone = ALONE.lock().await;
     let host = Host::new().await;
-    let attacks = ["memory", "contexts", "forks", "calls", "operations", "text", "emit", "recursion", "handles"];
+    let attacks =
+        ["memory", "contexts", "forks", "calls", "operations", "text", "emit", "recursion", "handles", "streams"];
     // The first rounds bring what stays: the pool's warm slots, the allocator's arenas.
     const SETTLING: usize = 3;
     const ROUNDS: usize = 10;

@@ -56,6 +56,19 @@ impl Host {
         self.runtime.start(&self.attacks, request)
     }
 
+    /// Starts a program that takes no arguments.
+    pub(crate) fn start_program(&self, program: &Program) -> Run {
+        let request = RunRequest {
+            tenant: TenantId::local(),
+            arguments: "{}".to_owned(),
+            defaults: SamplingParams::default(),
+            priority: 0,
+            limits: Some(limits()),
+            seed: None,
+        };
+        self.runtime.start(program, request)
+    }
+
     pub(crate) async fn run(&self, attack: &str) -> End {
         finish(self.start(attack)).await
     }

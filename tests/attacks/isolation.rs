@@ -19,7 +19,7 @@ use crate::host::{component, finish, limits};
 const CHILD: &str = env!("CARGO_BIN_EXE_compile_child");
 
 /// A runtime that compiles in a process of its own, which is started with `arguments`. Its cache is the test's own.
-fn isolated(test: &str, arguments: &[&str], compile: CompileLimits) -> Runtime {
+pub(crate) fn isolated(test: &str, arguments: &[&str], compile: CompileLimits) -> Runtime {
     let compile_cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("isolation").join(test);
     let _ = fs::remove_dir_all(&compile_cache);
     isolated_at(compile_cache, arguments, compile)

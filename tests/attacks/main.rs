@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod behaviour;
+mod bombs;
 mod callers;
 mod harm;
 mod host;

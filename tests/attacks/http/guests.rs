@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sglhost_core::limits::RunLimits;
-use sglhost_tests::hostile::resident_bytes;
+use sglhost_tests::hostile::{self, resident_bytes};
 use tokio::sync::Mutex;
 
 use crate::house::House;
@@ -58,6 +58,8 @@ attacks! {
     forking_and_dropping: "dropped-forks" => "limit-exceeded", "the run has 500 operations queued";
     opening_and_dropping: "dropped-contexts" => "limit-exceeded", "the run ";
     holding: "handles" => "limit-exceeded", "the run holds 200 options, constraints,";
+    opening_streams: "streams" => "limit-exceeded", "the run holds 2388 handles of all kinds, streams and futures among them";
+    opening_streams_and_dropping_one_end: "half-streams" => "limit-exceeded", "the run holds 2388 handles of all kinds";
     constraining: "constraints" => "limit-exceeded", "the run holds 200 options, constraints,";
     appending: "text" => "limit-exceeded", "1048576 bytes more would pass the 8388608 bytes of text";
     emitting: "emit" => "limit-exceeded", "emitting 65541 bytes more than the 983115 so far passes the 1048576 bytes";
@@ -131,6 +133,19 @@ async fn regex_bombs() {
     assert_eq!(codes[..3], ["limit-exceeded"; 3], "{run}");
     house.settle("regex bombs").await;
     assert!(resident_bytes() < before + (256 << 20), "{before} before, {} after", resident_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn growing_a_table() {
+    let _alone = ALONE.lock().await;
+    let house = House::new().await;
+    house.server.upload(&house.mallory, "growing", &hostile::table_that_grows()).await;
+    let answer = house.server.post(&house.mallory, "/v1/programs/growing/runs", &json!({"arguments": {}})).await;
+    let run = answer.json();
+    assert_eq!(run["error"]["code"], "limit-exceeded", "{run}");
+    let said = run["error"]["message"].as_str().unwrap();
+    assert!(said.starts_with("the run needs 102401 table elements and may have 100000 (table_elements_max)"), "{said}");
+    house.settle("a table that grows").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sglhost_core::limits::{COMPONENT_BYTES_MAX, CompileLimits, ServerLimits};
 use sglhost_runtime::Isolation;
-use sglhost_tests::hostile::{describing, slow_to_compile};
+use sglhost_tests::hostile::{bombs, describing, multiplying, slow_to_compile};
 use sglhost_tests::http::{Connection, Request};
 
 use crate::house::{House, component};
@@ -115,6 +115,28 @@ async fn what_does_harm_when_it_is_described_is_refused() {
     }
     assert_eq!(house.server.get(&house.mallory, "/v1/programs/evil").await.status(), 404);
     house.settle("describing").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_too_much_for_its_instance_is_refused() {
+    let house = isolated("bombs").await;
+    for (name, component, expect) in bombs() {
+        let request = Request::upload("evil", &component).key(&house.mallory);
+        let address = house.server.address;
+        let upload = tokio::spawn(async move { request.send(address).await });
+        while !upload.is_finished() {
+            house.neighbour(name).await;
+        }
+        let answer = upload.await.unwrap();
+        assert_eq!(answer.verdict(), (422, "invalid".to_owned()), "{name}: {}", answer.text());
+        let error = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(error.starts_with(expect), "{name}: {error:?}, not {expect:?}");
+    }
+    let request = Request::upload("evil", &multiplying(None, 17)).key(&house.mallory);
+    let answer = request.send(house.server.address).await;
+    assert_eq!(answer.status(), 422, "{}", answer.text());
+    assert_eq!(house.server.get(&house.mallory, "/v1/programs/evil").await.status(), 404);
+    house.settle("bombs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use crate::sgl::program::lm::{Constraint, Context, Options};
 use crate::sgl::program::run;
 use crate::sgl::program::types::Error;
+use crate::wit_stream;
 
 pub(crate) async fn run(attack: &str) -> Result<String, Error> {
     match attack {
@@ -22,6 +23,9 @@ pub(crate) async fn run(attack: &str) -> Result<String, Error> {
         "operations" => operations(),
         "dropped-forks" => dropped_forks(),
         "handles" => handles(),
+        "streams" => streams(),
+        "half-streams" => half_streams(),
+        "text-streams" => text_streams().await,
         "text" => text(),
         "emit" => emit().await,
         "emit-unawaited" => emit_unawaited().await,
@@ -115,6 +119,36 @@ fn handles() -> Result<String, Error> {
         let call = context.generate(&options)?;
         call.cancel();
         held.push((options, call));
+    }
+}
+
+/// Streams of its own, which the host learns of from wasmtime alone.
+fn streams() -> ! {
+    let mut held = Vec::new();
+    loop {
+        held.push(wit_stream::new::<String>());
+    }
+}
+
+/// The end that reads keeps all of the stream.
+fn half_streams() -> ! {
+    let mut held = Vec::new();
+    loop {
+        let (writer, reader) = wit_stream::new::<String>();
+        drop(writer);
+        held.push(reader);
+    }
+}
+
+/// Streams of calls that ended, and of which nothing else is held.
+async fn text_streams() -> Result<String, Error> {
+    let mut held = Vec::new();
+    loop {
+        let context = Context::create(None)?;
+        context.append("x")?;
+        let call = context.generate(&Options::new())?;
+        held.push(call.text()?);
+        call.finished().await?;
     }
 }
 
