@@ -257,6 +257,13 @@ pub struct EngineLimits {
     pub deltas_buffered_max: usize,
     /// How long a paused sequence keeps its place before it is cancelled.
     pub slow_reader: Duration,
+    /// Whether tokens that a constraint forces are appended without asking the model for each. Off only where a test or a
+    /// benchmark wants to know what that changes: the text is the same, if the model spells what is forced as its
+    /// tokenizer does.
+    pub jump_forward: bool,
+    /// Threads of each engine that build masks while the device computes; 0 builds them when they are needed, on the
+    /// engine's own. None: half the cores, and one to four.
+    pub mask_threads: Option<usize>,
 }
 
 impl EngineLimits {
@@ -279,6 +286,8 @@ impl Default for EngineLimits {
             queued_max: 16_384,
             deltas_buffered_max: 256,
             slow_reader: Duration::from_secs(60),
+            jump_forward: true,
+            mask_threads: None,
         }
     }
 }

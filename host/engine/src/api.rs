@@ -109,8 +109,10 @@ pub enum CallEvent {
 pub struct Outcome {
     /// The whole output; for `select` the choice's text is left to the caller, who knows it.
     pub text: String,
-    /// The tokens sampled, without an end-of-text or matched stop token.
+    /// The tokens of the output, without an end-of-text or matched stop token.
     pub tokens: Vec<TokenId>,
+    /// How many of `tokens` the constraint forced, so that nobody sampled them; they count as the others do.
+    pub forced_tokens: usize,
     /// How many of `tokens` the context keeps as they are; `pending` is what it holds after them.
     pub kept_tokens: usize,
     /// Text after the kept tokens: the part of a cut token before a stop string.

@@ -3,7 +3,8 @@
 //! A step: take messages in → drop calls whose reader went away → plan → launch the forward pass → commit the step
 //! before → launch sampling. On a device that computes while the host goes on, committing a step (detokenizing,
 //! matching stops, advancing constraints, telling readers) and building the next one's masks thus overlap the device's
-//! work. Where launching is computing, a step is committed at its own end.
+//! work. Where launching is computing, a step is committed at its own end. Masks are built by other threads (`masks.rs`);
+//! a row whose mask is late is asked for again in a later step.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,13 +25,14 @@ use crate::tests::Fault;
 use crate::{
     CallEvent, EngineMetrics, Outcome, TokenLogprob,
     call::{Accepted, CallKey, CallState, Job, Message},
+    masks::{GRACE, MaskPool},
     metrics::Observer,
     output::Reader,
     scheduler::{Plan, Scheduler},
     sequence::{Goal, Sequence, SequenceId},
 };
 
-/// How often a loop that has only slow readers looks whether they caught up.
+/// How often a loop that has only slow readers, or masks, to wait for looks whether others came.
 const SLOW_READER_POLL: Duration = Duration::from_millis(2);
 /// Messages taken in between two steps at most.
 const MESSAGES_PER_STEP: usize = 256;
@@ -47,6 +49,9 @@ pub(crate) struct EngineLoop {
     context_length: usize,
     inbox: Receiver<Message>,
     scheduler: Scheduler,
+    masks: MaskPool,
+    /// Sequences whose mask was late; some may be gone.
+    late: Vec<SequenceId>,
     calls: BTreeMap<CallKey, CallState>,
     /// Calls whose reader is slow.
     paused: BTreeSet<CallKey>,
@@ -66,9 +71,18 @@ pub(crate) struct EngineLoop {
     lost: watch::Sender<Option<Error>>,
 }
 
-/// What a step asked of the sampler: for each row the sequence, and which of its tokens it follows.
+/// What a step asked of the sampler.
 struct InFlight {
-    rows: Vec<(SequenceId, usize)>,
+    rows: Vec<AskedRow>,
+}
+
+/// A row of logits that was given to the sampler.
+struct AskedRow {
+    sequence: SequenceId,
+    /// Which of the sequence's tokens it follows.
+    at: usize,
+    /// Whether anybody wants to know what comes of it.
+    wanted: bool,
 }
 
 impl EngineLoop {
@@ -77,6 +91,7 @@ impl EngineLoop {
         limits: EngineLimits,
         clock: Arc<dyn Clock>,
         inbox: Receiver<Message>,
+        masks: MaskPool,
         metrics: Arc<EngineMetrics>,
     ) -> Self {
         Self {
@@ -86,6 +101,8 @@ impl EngineLoop {
             clock,
             limits,
             inbox,
+            masks,
+            late: Vec::new(),
             calls: BTreeMap::new(),
             paused: BTreeSet::new(),
             attention: Vec::new(),
@@ -145,6 +162,7 @@ impl EngineLoop {
         };
         self.fail_all(&answer);
         self.in_flight = None;
+        self.late.clear();
         self.runner.reset();
         self.paused.clear();
         self.scheduler = Scheduler::new(self.limits.clone(), &*self.runner);
@@ -199,25 +217,37 @@ impl EngineLoop {
         let account = self.scheduler.account(&accepted.tenant, accepted.run, accepted.priority);
         let (mut state, sequences) = CallState::open(key, account, accepted, now);
         self.observer.metrics.prompt_tokens.inc_by(state.prompt_tokens());
+        let lost = self.lost.borrow().clone();
         for mut sequence in sequences {
-            if let Some(error) = &*self.lost.borrow() {
-                state.end(CallEvent::Failed(error.clone()), now);
-                self.observer.metrics.failed_calls.inc();
-                break;
-            }
-            match &mut sequence.goal {
-                Goal::Publish if refused => {
-                    state.end(CallEvent::Failed(no_room_to_publish(sequence.tokens.len(), self.context_length)), now);
-                    self.observer.metrics.failed_calls.inc();
+            let begun = match &mut sequence.goal {
+                _ if lost.is_some() => lost.clone().map_or(Ok(None), Err),
+                Goal::Publish if refused => Err(no_room_to_publish(sequence.tokens.len(), self.context_length)),
+                Goal::Generate(generation) if generation.wants_nothing() => Ok(Some(generation.empty_outcome())),
+                // What is forced from the beginning is computed with the prompt.
+                Goal::Generate(generation) => {
+                    generation.jump(&mut sequence.tokens, self.context_length).map(|progress| {
+                        self.observer.metrics.forced_tokens.inc_by(progress.forced as u64);
+                        if deliver(&mut state, progress.delta, now) != Reader::Ready {
+                            self.attention.push(key);
+                        }
+                        progress.ending.map(|ending| generation.outcome(ending))
+                    })
                 }
-                Goal::Generate(generation) if generation.wants_nothing() => {
-                    let outcome = generation.empty_outcome();
+                _ => Ok(None),
+            };
+            match begun {
+                Ok(None) => {
+                    let id = self.scheduler.add(sequence, now);
+                    state.sequences.push(id);
+                }
+                Ok(Some(outcome)) => {
                     self.observer.metrics.finished_calls.inc();
                     state.finish(outcome, now);
                 }
-                _ => {
-                    let id = self.scheduler.add(sequence, now);
-                    state.sequences.push(id);
+                Err(error) => {
+                    self.observer.metrics.failed_calls.inc();
+                    state.end(CallEvent::Failed(error), now);
+                    break;
                 }
             }
         }
@@ -232,12 +262,14 @@ impl EngineLoop {
         let now = self.clock.monotonic();
         self.model_time = Duration::ZERO;
         self.sweep(now);
+        self.recall_late(Duration::ZERO);
         let plan = self.scheduler.plan(now, &self.paused);
         self.observer.planned(&plan, &self.scheduler, now);
         let launched = !plan.chunks.is_empty();
         self.stalled = !launched;
         if launched {
             self.scheduler.fill(&plan, &mut self.batch);
+            self.start_masks(&plan);
             self.with_model(|runner, batch| runner.forward(batch))?;
             for sequence in self.scheduler.publish_prompts(&plan, now) {
                 self.end_sequence(sequence, None, now);
@@ -253,6 +285,9 @@ impl EngineLoop {
         if launched {
             let host_time = (self.clock.monotonic() - now).saturating_sub(self.model_time);
             self.observer.metrics.host_time.observe(host_time.as_secs_f64());
+        }
+        if self.stalled && self.recall_late(SLOW_READER_POLL) {
+            self.stalled = false;
         }
         Ok(())
     }
@@ -310,52 +345,50 @@ impl EngineLoop {
         }
     }
 
-    /// Asks for each row of logits. A call whose constraint has come to a dead end is failed.
+    /// Has the masks built that are wanted after this pass. Those of sequences that decode were begun when the token before
+    /// was committed, the others' are not held while they wait for their turn.
+    fn start_masks(&mut self, plan: &Plan) {
+        for chunk in plan.chunks.iter().filter(|chunk| !chunk.rows.is_empty()) {
+            if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
+                generation.start_mask(&mut self.masks);
+            }
+        }
+    }
+
+    /// Lets those go on whose mask was late and has come, for one of which it waits as long as `patience`. Returns whether
+    /// there are such.
+    fn recall_late(&mut self, mut patience: Duration) -> bool {
+        #[cfg(test)]
+        if self.scheduler.fault == Some(Fault::ForgetLate) {
+            return false;
+        }
+        let any = !self.late.is_empty();
+        let (scheduler, masks) = (&mut self.scheduler, &self.masks);
+        self.late.retain(|&id| {
+            // One that was retracted meanwhile asks for its mask when it is back.
+            let Some(sequence) = scheduler.get_mut(id).filter(|sequence| sequence.late) else { return false };
+            if let Goal::Generate(generation) = &mut sequence.goal {
+                sequence.late = !generation.late_mask_has_come(masks, std::mem::take(&mut patience));
+            }
+            sequence.late
+        });
+        any
+    }
+
+    /// Asks for each row of logits.
     fn launch_sampling(&mut self, plan: &Plan) -> Result<(), ModelError> {
-        let vocabulary = self.runner.info().vocabulary;
-        let now = self.clock.monotonic();
+        for chunk in plan.chunks.iter().filter(|chunk| !chunk.rows.is_empty()) {
+            if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
+                generation.help_with_mask(&self.masks);
+            }
+        }
+        let deadline = self.clock.monotonic() + GRACE;
         let (mut requests, mut rows) = (Vec::new(), Vec::new());
         for chunk in &plan.chunks {
-            for row in chunk.rows.clone() {
-                // Its logits are nobody's business: the sequence has ended meanwhile, or ends now.
-                let mut request = RowRequest::Score { tokens: Vec::new(), top: 0 };
-                #[cfg(test)]
-                let fault = self.scheduler.fault;
-                if let Some(sequence) = self.scheduler.get_mut(chunk.sequence) {
-                    #[cfg(test)]
-                    let computed = sequence.computed_since_admission as u64;
-                    sequence.rows_in_flight += 1;
-                    match &mut sequence.goal {
-                        Goal::Generate(generation) => match generation.row(vocabulary) {
-                            Ok(asked) => {
-                                #[cfg(test)]
-                                let asked = match (fault, asked) {
-                                    (Some(Fault::CountRecomputed), RowRequest::Sample(mut row)) => {
-                                        row.position = computed;
-                                        RowRequest::Sample(row)
-                                    }
-                                    (_, asked) => asked,
-                                };
-                                sequence.sampled_row = Some(requests.len() as u32);
-                                request = asked;
-                            }
-                            Err(error) => {
-                                let call = sequence.call;
-                                self.fail(call, error, now);
-                            }
-                        },
-                        Goal::Score { first_row, rows, .. } => {
-                            let tokens = rows[row - *first_row].iter().map(|(token, _)| *token).collect();
-                            request = RowRequest::Score { tokens, top: 0 };
-                        }
-                        Goal::NextTokens { count } => request = RowRequest::Score { tokens: Vec::new(), top: *count },
-                        Goal::Publish => {}
-                    }
-                } else {
-                    self.observer.metrics.discarded_tokens.inc();
-                }
-                requests.push(request);
-                rows.push((chunk.sequence, row));
+            for at in chunk.rows.clone() {
+                let request = self.ask(chunk.sequence, at, requests.len() as u32, deadline);
+                rows.push(AskedRow { sequence: chunk.sequence, at, wanted: request.is_some() });
+                requests.push(request.unwrap_or(RowRequest::Score { tokens: Vec::new(), top: 0 }));
             }
         }
         if !requests.is_empty() {
@@ -363,6 +396,68 @@ impl EngineLoop {
             self.in_flight = Some(InFlight { rows });
         }
         Ok(())
+    }
+
+    /// What to ask of a row of logits, the one after a sequence's token `at`: none if they are nobody's business. A call
+    /// whose constraint has come to a dead end is failed.
+    fn ask(&mut self, id: SequenceId, at: usize, row: u32, deadline: Duration) -> Option<RowRequest> {
+        let vocabulary = self.runner.info().vocabulary;
+        let now = self.clock.monotonic();
+        #[cfg(test)]
+        let fault = self.scheduler.fault;
+        let Some(sequence) = self.scheduler.get_mut(id) else {
+            // It has ended meanwhile.
+            self.observer.metrics.discarded_tokens.inc();
+            return None;
+        };
+        #[cfg(test)]
+        let computed = sequence.computed_since_admission as u64;
+        sequence.rows_in_flight += 1;
+        let generation = match &mut sequence.goal {
+            Goal::Generate(generation) => generation,
+            Goal::Score { first_row, rows, .. } => {
+                let tokens = rows[at - *first_row].iter().map(|(token, _)| *token).collect();
+                return Some(RowRequest::Score { tokens, top: 0 });
+            }
+            Goal::NextTokens { count } => return Some(RowRequest::Score { tokens: Vec::new(), top: *count }),
+            Goal::Publish => return None,
+        };
+        let overtaken = at + 1 < sequence.tokens.len();
+        #[cfg(test)]
+        let overtaken = overtaken && fault != Some(Fault::AskTwice);
+        if overtaken {
+            // The token was sampled when the pass was launched already, and its constraint forces others after it.
+            return None;
+        }
+        if !generation.is_ready(deadline.saturating_sub(now)) {
+            // Its logits cannot wait, so its last token is computed again when the mask is there. That writes the slot's
+            // keys and values once more, which others may read by then: the same again, as token, position and all before
+            // are the same, and where a device's sums depend on the batch, another rounding that is as good.
+            sequence.late = true;
+            sequence.computed -= 1;
+            self.late.push(id);
+            self.observer.metrics.late_rows.inc();
+            return None;
+        }
+        match generation.row(vocabulary) {
+            Ok(asked) => {
+                #[cfg(test)]
+                let asked = match (fault, asked) {
+                    (Some(Fault::CountRecomputed), RowRequest::Sample(mut row)) => {
+                        row.position = computed;
+                        RowRequest::Sample(row)
+                    }
+                    (_, asked) => asked,
+                };
+                sequence.sampled_row = Some(row);
+                Some(asked)
+            }
+            Err(error) => {
+                let call = sequence.call;
+                self.fail(call, error, now);
+                None
+            }
+        }
     }
 
     fn fail(&mut self, call: CallKey, error: Error, now: Duration) {
@@ -377,10 +472,13 @@ impl EngineLoop {
     fn commit(&mut self, step: InFlight, results: Vec<RowResult>) {
         assert_eq!(results.len(), step.rows.len(), "a result for each row");
         let now = self.clock.monotonic();
-        for ((id, row), result) in step.rows.into_iter().zip(results) {
+        for (AskedRow { sequence: id, at, wanted }, result) in step.rows.into_iter().zip(results) {
             let Some(sequence) = self.scheduler.get_mut(id) else { continue };
-            sequence.sampled_row = None;
             sequence.rows_in_flight -= 1;
+            if !wanted {
+                continue;
+            }
+            sequence.sampled_row = None;
             let call = sequence.call;
             let Some(state) = self.calls.get_mut(&call).filter(|state| !state.ended) else { continue };
             if let Some(reason) = result.refused {
@@ -395,23 +493,27 @@ impl EngineLoop {
                         Some(before) => metrics.inter_token_latency.observe((now - before).as_secs_f64()),
                         None => metrics.time_to_first_token.observe((now - state.opened_at).as_secs_f64()),
                     }
-                    let token = result.token;
-                    let room = sequence.tokens.len() + 1 < self.context_length;
-                    let progress = generation.push(result, room);
-                    if !progress.delta.is_empty() {
-                        let reader = state.output.send(CallEvent::Delta(progress.delta), now);
-                        if reader != Reader::Ready {
-                            self.attention.push(sequence.call);
+                    let before = sequence.tokens.len();
+                    let progress = match generation.extend(&result, &mut sequence.tokens, self.context_length) {
+                        Ok(progress) => progress,
+                        Err(error) => {
+                            self.fail(call, error, now);
+                            continue;
                         }
+                    };
+                    sequence.appended = sequence.tokens.len() - before;
+                    metrics.forced_tokens.inc_by(progress.forced as u64);
+                    if deliver(state, progress.delta, now) != Reader::Ready {
+                        self.attention.push(call);
                     }
                     let Some(ending) = progress.ending else {
-                        sequence.tokens.push(token);
+                        generation.start_mask(&mut self.masks);
                         continue;
                     };
                     Some(generation.outcome(ending))
                 }
                 Goal::Score { first_row, rows, scored } => {
-                    state.set_scores(&rows[row - *first_row], &result.scores);
+                    state.set_scores(&rows[at - *first_row], &result.scores);
                     *scored += 1;
                     if *scored < rows.len() {
                         continue;
@@ -466,6 +568,11 @@ impl EngineLoop {
     }
 }
 
+/// Sends text to a call's reader.
+fn deliver(state: &mut CallState, text: String, now: Duration) -> Reader {
+    if text.is_empty() { Reader::Ready } else { state.output.send(CallEvent::Delta(text), now) }
+}
+
 fn no_room_to_publish(tokens: usize, context_length: usize) -> Error {
     Error::limit(format!(
         "no room to publish {tokens} tokens: what is published is held for good, and a context of {context_length} tokens \
@@ -485,6 +592,10 @@ impl EngineLoop {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    pub(crate) fn masks(&mut self) -> &mut MaskPool {
+        &mut self.masks
     }
 
     pub(crate) fn scheduler(&mut self) -> &mut Scheduler {

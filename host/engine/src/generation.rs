@@ -1,12 +1,15 @@
 //! One `generate` as it grows: what to ask of the sampler, and what each token sampled means.
 
-use std::{collections::BTreeMap, mem::take, sync::Arc};
+use std::{collections::BTreeMap, mem::take, sync::Arc, time::Duration};
 
 use sglhost_core::{Error, FinishReason, SamplingParams, TokenId, TokenMask, Usage};
 use sglhost_model::{RowRequest, RowResult, SampleRow};
 use sglhost_text::{Constraint, ConstraintState, Detokenizer, StopKind, StopMatcher, Tokenizer};
 
-use crate::{Outcome, TokenLogprob};
+use crate::{
+    Outcome, TokenLogprob,
+    masks::{Constrained, MaskPool},
+};
 
 /// A temperature below this is greedy, as SGLang has it: far below, its inverse is no number any more.
 const GREEDY_BELOW: f32 = 1e-6;
@@ -20,11 +23,15 @@ pub(crate) struct Generation {
     end_tokens: Vec<TokenId>,
     /// The call's stop tokens, and the control tokens that its stop strings spell.
     stop_tokens: Vec<TokenId>,
-    constraint: Option<ConstraintState>,
+    constraint: Option<Constrained>,
+    /// Whether what the constraint forces is appended without being sampled.
+    jumps: bool,
     detokenizer: Detokenizer,
     stops: StopMatcher,
     seed: u64,
     tokens: Vec<TokenId>,
+    /// How many of `tokens` were not sampled.
+    forced: usize,
     counts: BTreeMap<TokenId, u32>,
     /// Text of whole characters so far, held-back text included.
     text: String,
@@ -43,6 +50,8 @@ pub(crate) struct Start<'a> {
     pub(crate) tokenizer: &'a Arc<Tokenizer>,
     /// For a call that names no seed.
     pub(crate) fallback_seed: u64,
+    /// See `EngineLimits`.
+    pub(crate) jump_forward: bool,
 }
 
 /// What a token led to.
@@ -50,6 +59,8 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Progress {
     /// Text that may be delivered.
     pub(crate) delta: String,
+    /// Tokens that were forced, and are part of the output.
+    pub(crate) forced: usize,
     /// Set when the call has ended.
     pub(crate) ending: Option<Ending>,
 }
@@ -82,12 +93,15 @@ impl Generation {
         Ok(Self {
             stop_tokens: params.stop.tokens.iter().copied().chain(spelt).collect(),
             end_tokens: if ignores_end { Vec::new() } else { start.end_tokens.to_vec() },
-            constraint: constraint.map(Constraint::start),
+            constraint: constraint.map(|constraint| Constrained::new(constraint.start())),
+            // What is not sampled has no log-probability.
+            jumps: start.jump_forward && params.top_logprobs.is_none(),
             detokenizer: Detokenizer::after(tokenizer.clone(), start.prompt.last().copied()),
             stops: StopMatcher::new(&params.stop)?,
             tokenizer: tokenizer.clone(),
             seed: params.seed.unwrap_or(start.fallback_seed),
             tokens: Vec::new(),
+            forced: 0,
             counts: BTreeMap::new(),
             text: String::new(),
             token_ends: Vec::new(),
@@ -97,19 +111,48 @@ impl Generation {
         })
     }
 
-    /// Tokens sampled that are part of the output.
-    pub(crate) fn tokens(&self) -> &[TokenId] {
-        &self.tokens
+    /// Tokens of the output so far.
+    pub(crate) fn output_tokens(&self) -> usize {
+        self.tokens.len()
     }
 
-    /// Tokens that may yet be sampled.
+    /// Whether any of them was sampled.
+    pub(crate) fn has_sampled(&self) -> bool {
+        self.tokens.len() > self.forced
+    }
+
+    /// Tokens that the output may yet have.
     pub(crate) fn tokens_left(&self) -> usize {
         self.params.max_tokens as usize - self.tokens.len()
     }
 
-    /// Whether anything may be sampled at all.
+    /// Whether the output can have no token.
     pub(crate) fn wants_nothing(&self) -> bool {
         self.params.max_tokens == 0
+    }
+
+    /// Has the mask for the next token built beside the engine's thread.
+    pub(crate) fn start_mask(&mut self, pool: &mut MaskPool) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.start(pool);
+        }
+    }
+
+    /// Builds the mask for the next token here, if nobody else does.
+    pub(crate) fn help_with_mask(&mut self, pool: &MaskPool) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.help(pool);
+        }
+    }
+
+    /// Whether the sampler can be asked for the next token, within `patience`: see [`Constrained::is_ready`].
+    pub(crate) fn is_ready(&mut self, patience: Duration) -> bool {
+        self.constraint.as_mut().is_none_or(|constraint| constraint.is_ready(patience))
+    }
+
+    /// Whether a mask that was late is there: see [`Constrained::has_come`].
+    pub(crate) fn late_mask_has_come(&mut self, pool: &MaskPool, patience: Duration) -> bool {
+        self.constraint.as_mut().is_none_or(|constraint| constraint.has_come(pool, patience))
     }
 
     /// What to ask of the sampler for the next token.
@@ -145,13 +188,7 @@ impl Generation {
 
     /// The tokens allowed next, if not all are: the constraint's, less what would end the text before `min_tokens`.
     fn mask(&mut self, vocabulary: usize) -> Result<Option<Arc<TokenMask>>, Error> {
-        let constrained = self.constraint.as_mut().map(ConstraintState::mask);
-        if constrained.as_ref().is_some_and(|mask| mask.is_empty()) {
-            let failure = self.constraint.as_ref().and_then(ConstraintState::failure).cloned();
-            return Err(failure.unwrap_or_else(|| {
-                Error::invalid("the constraint admits no token of this model's vocabulary here; loosen the pattern")
-            }));
-        }
+        let constrained = self.constraint.as_mut().map(Constrained::mask).transpose()?;
         if self.tokens.len() >= self.params.min_tokens as usize {
             return Ok(constrained);
         }
@@ -163,21 +200,75 @@ impl Generation {
         Ok(if mask.is_empty() { constrained } else { Some(Arc::new(mask)) })
     }
 
+    /// Takes over a sampled token and, if that does not end the call, what the constraint forces after it. `sequence` is
+    /// all tokens before it, and takes those that others may follow.
+    ///
+    /// # Errors
+    /// The constraint ran into a limit.
+    pub(crate) fn extend(
+        &mut self,
+        sampled: &RowResult,
+        sequence: &mut Vec<TokenId>,
+        context_length: usize,
+    ) -> Result<Progress, Error> {
+        let mut progress = self.push(sampled, sequence.len() + 1 < context_length)?;
+        if progress.ending.is_none() {
+            sequence.push(sampled.token);
+            let forced = self.jump(sequence, context_length)?;
+            progress.delta += &forced.delta;
+            (progress.forced, progress.ending) = (forced.forced, forced.ending);
+        }
+        Ok(progress)
+    }
+
+    /// Appends what the constraint forces after `sequence`, as if it had been sampled.
+    ///
+    /// # Errors
+    /// The constraint ran into a limit.
+    pub(crate) fn jump(&mut self, sequence: &mut Vec<TokenId>, context_length: usize) -> Result<Progress, Error> {
+        let mut progress = Progress::default();
+        let Some(constraint) = self.constraint.as_mut().filter(|_| self.jumps) else { return Ok(progress) };
+        for token in constraint.state().forced_tokens(sequence) {
+            let before = self.tokens.len();
+            let forced = RowResult { token, ..RowResult::default() };
+            let Some(step) = self.try_push(&forced, sequence.len() + 1 < context_length)? else { break };
+            progress.forced += self.tokens.len() - before;
+            progress.delta += &step.delta;
+            progress.ending = step.ending;
+            if progress.ending.is_some() {
+                break;
+            }
+            sequence.push(token);
+        }
+        self.forced += progress.forced;
+        Ok(progress)
+    }
+
     /// Takes over a sampled token. `room` says whether the context can hold another one after it.
-    pub(crate) fn push(&mut self, result: RowResult, room: bool) -> Progress {
+    ///
+    /// # Errors
+    /// The constraint ran into a limit.
+    fn push(&mut self, result: &RowResult, room: bool) -> Result<Progress, Error> {
+        Ok(self.try_push(result, room)?.expect("the sampler kept to the mask"))
+    }
+
+    /// None, and no change, if the constraint does not admit the token.
+    fn try_push(&mut self, result: &RowResult, room: bool) -> Result<Option<Progress>, Error> {
         let token = result.token;
         if self.end_tokens.contains(&token) {
-            return self.end_at(&result, FinishReason::EndOfText, None);
+            return Ok(Some(self.end_at(result, FinishReason::EndOfText, None)));
         }
         if self.stop_tokens.contains(&token) {
             let matched = String::from_utf8_lossy(self.tokenizer.token_bytes(token)).into_owned();
-            return self.end_at(&result, FinishReason::Stop, Some(matched));
+            return Ok(Some(self.end_at(result, FinishReason::Stop, Some(matched))));
         }
         if let Some(constraint) = &mut self.constraint {
-            let admitted = constraint.advance(token);
-            assert!(admitted, "the sampler kept to the mask");
+            let state = constraint.state();
+            if !state.advance(token) {
+                return state.failure().map_or(Ok(None), |failure| Err(failure.clone()));
+            }
         }
-        let piece = self.keep(&result);
+        let piece = self.keep(result);
         let step = self.stops.push(&piece);
         if let Some(found) = step.matched {
             // A regex's match is part of the output as it is.
@@ -185,9 +276,10 @@ impl Generation {
             let cut = found.cut_at + if keeps { found.text.len() } else { 0 };
             let delta = step.emit + &self.text[found.cut_at..cut];
             let ending = Ending { reason: FinishReason::Stop, matched: Some(found.text), cut };
-            return Progress { delta, ending: Some(ending) };
+            return Ok(Some(Progress { delta, ending: Some(ending), forced: 0 }));
         }
-        let mut progress = if self.constraint.as_mut().is_some_and(ConstraintState::is_finished) {
+        let finished = |constraint: &mut Constrained| ConstraintState::is_finished(constraint.state());
+        let mut progress = if self.constraint.as_mut().is_some_and(finished) {
             self.end(FinishReason::Stop, None)
         } else if self.tokens.len() >= self.params.max_tokens as usize || !room {
             self.end(FinishReason::Length, None)
@@ -195,7 +287,7 @@ impl Generation {
             Progress::default()
         };
         progress.delta.insert_str(0, &step.emit);
-        progress
+        Ok(Some(progress))
     }
 
     /// Makes a token part of the output; gives the text that it adds.
@@ -225,10 +317,11 @@ impl Generation {
 
     /// Ends with all whole characters, held-back text included.
     fn end(&mut self, reason: FinishReason, matched: Option<String>) -> Progress {
-        Progress { delta: self.stops.finish(), ending: Some(Ending { reason, matched, cut: self.text.len() }) }
+        let ending = Ending { reason, matched, cut: self.text.len() };
+        Progress { delta: self.stops.finish(), ending: Some(ending), forced: 0 }
     }
 
-    /// The outcome after [`Generation::push`] reported an ending; leaves the generation empty. Usage is the caller's to fill in.
+    /// The outcome after [`Generation::extend`] or [`Generation::jump`] reported an ending; leaves the generation empty. Usage is the caller's to fill in.
     pub(crate) fn outcome(&mut self, ending: Ending) -> Outcome {
         self.text.truncate(ending.cut);
         // Tokens wholly before the cut stay as sampled. If the last of them ends inside a character, that character is
@@ -243,6 +336,7 @@ impl Generation {
             text: take(&mut self.text),
             usage: Usage { completion_tokens: self.tokens.len() as u64, ..Usage::default() },
             tokens: take(&mut self.tokens),
+            forced_tokens: take(&mut self.forced),
             kept_tokens: kept,
             finish_reason: Some(ending.reason),
             matched: ending.matched,

@@ -26,6 +26,7 @@ use crate::{
     call::{Accepted, Job, Message},
     engine_loop::EngineLoop,
     generation::{Generation, Start},
+    masks::MaskPool,
     output::Output,
 };
 
@@ -53,7 +54,7 @@ pub enum StartError {
     #[error("no model to serve")]
     NoModel,
     /// The operating system gave no thread.
-    #[error("cannot start the engine's thread: {0}")]
+    #[error("cannot start the engine's threads: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -99,7 +100,9 @@ impl EngineHandle {
             end_tokens.dedup();
             let (sender, inbox) = sync_channel(handle.limits.queued_max);
             let metrics = Arc::new(EngineMetrics::default());
-            let engine = EngineLoop::new(served.runner, handle.limits.clone(), clock.clone(), inbox, metrics.clone());
+            let masks = MaskPool::start(handle.limits.mask_threads, clock.clone(), metrics.clone())?;
+            let limits = handle.limits.clone();
+            let engine = EngineLoop::new(served.runner, limits, clock.clone(), inbox, masks, metrics.clone());
             let lost = engine.lost();
             let thread = std::thread::Builder::new().name(format!("engine {}", info.name)).spawn(|| engine.run())?;
             handle.models.push(Arc::new(Model {
@@ -133,8 +136,8 @@ impl Engine for EngineHandle {
             .get(request.model)
             .ok_or_else(|| Error::invalid(format!("there is no model number {}", request.model)))?;
         let model = &self.models[request.model];
-        let job = engine
-            .check(&request.prompt, request.work, &model.tokenizer, || self.seeds.fetch_add(1, Ordering::Relaxed))?;
+        let seed = || self.seeds.fetch_add(1, Ordering::Relaxed);
+        let job = engine.check(&request.prompt, request.work, &model.tokenizer, seed, self.limits.jump_forward)?;
         let (output, events) = Output::new(self.limits.deltas_buffered_max);
         let accepted = Accepted {
             namespace: match job {
@@ -207,6 +210,7 @@ impl OneEngine {
         work: Work,
         tokenizer: &Arc<Tokenizer>,
         seed: impl FnOnce() -> u64,
+        jump_forward: bool,
     ) -> Result<Job, Error> {
         if prompt.is_empty() {
             return Err(Error::invalid("the context is empty; append some text first"));
@@ -218,7 +222,8 @@ impl OneEngine {
                 self.check_length(prompt.len(), 1)?;
                 let biased: Vec<TokenId> = params.logit_bias.iter().map(|&(token, _)| token).collect();
                 self.check_tokens(&biased)?;
-                let start = Start { prompt, end_tokens: &self.end_tokens, tokenizer, fallback_seed: seed() };
+                let end_tokens = &self.end_tokens;
+                let start = Start { prompt, end_tokens, tokenizer, fallback_seed: seed(), jump_forward };
                 let generation = Generation::new(*params, constraint.as_ref(), &start)?;
                 Ok(Job::Generate(Box::new(generation)))
             }

@@ -12,6 +12,7 @@ mod context;
 mod engine_loop;
 mod generation;
 mod handle;
+mod masks;
 mod metrics;
 mod output;
 mod queue;

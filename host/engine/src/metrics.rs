@@ -30,6 +30,10 @@ pub struct EngineMetrics {
     pub cached_tokens: Counter,
     /// Tokens sampled.
     pub generation_tokens: Counter,
+    /// Tokens of outputs that were forced by a constraint, and not sampled.
+    pub forced_tokens: Counter,
+    /// Rows that were not sampled because their mask was not there in time; the token before is computed again.
+    pub late_rows: Counter,
     /// Rows that were computed one step ahead for a sequence that had ended.
     pub discarded_tokens: Counter,
     /// Tokens evicted from the cache.
@@ -54,14 +58,16 @@ pub struct EngineMetrics {
     pub slots: Gauge,
     /// Of the slots in use, the share that a sequence or the operator holds.
     pub token_usage: Gauge<f64, AtomicU64>,
-    /// From a call's arrival to its first token.
+    /// From a call's arrival to the first token that is sampled for it.
     pub time_to_first_token: Histogram,
-    /// Between two tokens of a call.
+    /// Between two tokens that are sampled for a call.
     pub inter_token_latency: Histogram,
     /// From a call's arrival to its end.
     pub call_latency: Histogram,
     /// Of a step, what was spent on anything but waiting for the model.
     pub host_time: Histogram,
+    /// Building a mask, on whichever thread.
+    pub mask_time: Histogram,
     /// Sequences of a step.
     pub batch_size: Histogram,
 }
@@ -77,6 +83,8 @@ impl Default for EngineMetrics {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generation_tokens: Counter::default(),
+            forced_tokens: Counter::default(),
+            late_rows: Counter::default(),
             discarded_tokens: Counter::default(),
             evicted_tokens: Counter::default(),
             retractions: Counter::default(),
@@ -93,6 +101,7 @@ impl Default for EngineMetrics {
             inter_token_latency: seconds(),
             call_latency: seconds(),
             host_time: Histogram::new([10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3]),
+            mask_time: Histogram::new([10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3]),
             batch_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
         }
     }
@@ -112,6 +121,8 @@ impl EngineMetrics {
             "prompt_tokens" "Tokens of prompts, cached ones included" prompt_tokens,
             "cached_tokens" "Tokens of prompts that were cached" cached_tokens,
             "generation_tokens" "Tokens sampled" generation_tokens,
+            "forced_tokens" "Tokens of outputs that a constraint forced" forced_tokens,
+            "late_rows" "Rows not sampled because their mask was late" late_rows,
             "discarded_tokens" "Rows computed for a sequence that had ended" discarded_tokens,
             "evicted_tokens" "Tokens evicted from the cache" evicted_tokens,
             "retractions" "Sequences retracted" retractions,
@@ -132,10 +143,11 @@ impl EngineMetrics {
             };
         }
         register_seconds! {
-            "time_to_first_token" "From arrival to the first token" time_to_first_token,
-            "inter_token_latency" "Between two tokens of a call" inter_token_latency,
+            "time_to_first_token" "From arrival to the first sampled token" time_to_first_token,
+            "inter_token_latency" "Between two sampled tokens of a call" inter_token_latency,
             "call_latency" "From arrival to the end" call_latency,
             "step_host_time" "Of a step, what was not spent on the model" host_time,
+            "mask_time" "Building a mask" mask_time,
         }
     }
 }

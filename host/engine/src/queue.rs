@@ -326,9 +326,9 @@ impl Queue {
         self.tenants[self.runs[account].tenant].slots += slots;
     }
 
-    /// Charges tokens that were computed for the first time.
-    pub(crate) fn charge(&mut self, account: Account, tokens: usize, decoded: bool) {
-        let cost = tokens as u64 * if decoded { DECODE_COST } else { 1 };
+    /// Charges tokens that were computed for the first time: so many one at a time, so many in chunks.
+    pub(crate) fn charge(&mut self, account: Account, decoded: usize, in_chunks: usize) {
+        let cost = decoded as u64 * DECODE_COST + in_chunks as u64;
         let level = self.level(account);
         let run = &self.runs[account];
         self.tenants[run.tenant].service += cost;

@@ -1,7 +1,7 @@
 //! Which sequences run, and which of their tokens the next step computes.
 //!
-//! A step computes one token of each running sequence that decodes, and within its budget of tokens chunks of prefill:
-//! of running sequences and of those it lets in, in the order of `queue.rs`. A request that shares an uncached prefix
+//! A step computes one token of each running sequence that decodes, with what a constraint has forced after it, and
+//! within its budget of tokens chunks of prefill: of running sequences and of those it lets in, in the order of `queue.rs`. A request that shares an uncached prefix
 //! with a running prefill waits for that and takes it over.
 //!
 //! *Memory*: what only the cache remembers is evicted first, then the sequence that `Queue::burden` names is retracted:
@@ -249,6 +249,7 @@ impl Scheduler {
         self.running.retain(|&running| running != id);
         self.lead_no_more(id, now);
         let sequence = &mut self.sequences[id];
+        sequence.late = false;
         let mut lock = sequence.lock.take().expect("a running sequence holds a lock");
         let mut slots = std::mem::take(&mut sequence.slots);
         self.queue.stopped(sequence.account, slots.len());
@@ -320,12 +321,13 @@ impl Scheduler {
         self.reserve.step();
         self.unpark(now, paused);
         self.preempt(now, paused, &mut plan);
-        let decoding = self.plan_decode(now, paused, &mut plan);
-        let step = self.limits.step_tokens_max.saturating_sub(decoding);
+        let decoding = self.decoding(paused);
+        let step = self.limits.step_tokens_max.saturating_sub(decoding.len());
         let mut budget = Budget {
-            prefill: if decoding == 0 { step } else { step.min(self.limits.prefill_chunk_tokens) },
-            rows: self.limits.step_rows_max.saturating_sub(decoding),
+            prefill: if decoding.is_empty() { step } else { step.min(self.limits.prefill_chunk_tokens) },
+            rows: self.limits.step_rows_max.saturating_sub(decoding.len()),
         };
+        self.plan_decode(decoding, now, paused, &mut budget, &mut plan);
         self.plan_prefill(now, paused, &mut budget, &mut plan);
         if plan.chunks.is_empty() {
             self.unblock(now, paused, &mut budget, &mut plan);
@@ -414,35 +416,64 @@ impl Scheduler {
         (paused.contains(&sequence.call), self.queue.burden(sequence.account), sequence.arrival)
     }
 
-    /// Plans a token for each running sequence that decodes; returns how many.
-    fn plan_decode(&mut self, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) -> usize {
-        let mut decoding: Vec<SequenceId> = self.running.clone();
+    /// Running sequences that decode.
+    fn decoding(&self, paused: &BTreeSet<CallKey>) -> Vec<SequenceId> {
+        let mut decoding = self.running.clone();
         decoding.retain(|&id| {
             let sequence = &self.sequences[id];
             sequence.is_decoding()
-                && !paused.contains(&sequence.call)
+                && !is_halted(sequence, paused)
                 && (sequence.sampled_row.is_none() || sequence.may_go_on(self.context_length))
         });
-        let missing = |id: &SequenceId| {
-            let sequence = &self.sequences[*id];
-            self.cache.missing(sequence.slots.len(), sequence.computed + 1)
+        decoding
+    }
+
+    /// Plans a token for each of these, and what was forced after it. Where there is more of that than half the budget
+    /// for prefill, some have to wait for a part: they go on as if it were sampled, and prefills go on, too.
+    fn plan_decode(
+        &mut self,
+        decoding: Vec<SequenceId>,
+        now: Duration,
+        paused: &BTreeSet<CallKey>,
+        budget: &mut Budget,
+        plan: &mut Plan,
+    ) {
+        let mut room = budget.prefill / 2;
+        let chunk = |id: SequenceId| {
+            let forced = self.sequences[id].remaining().saturating_sub(1).min(room);
+            room -= forced;
+            (id, 1 + forced)
+        };
+        let mut decoding: Vec<(SequenceId, usize)> = decoding.into_iter().map(chunk).collect();
+        let missing = |&(id, count): &(SequenceId, usize)| {
+            let sequence = &self.sequences[id];
+            self.cache.missing(sequence.slots.len(), sequence.computed + count)
         };
         if decoding.iter().map(missing).sum::<usize>() > self.cache.available() {
             // Who would be retracted last takes first, so that whoever is retracted has no part in the plan yet.
-            decoding.sort_by_cached_key(|&id| self.burden(id, paused));
+            decoding.sort_by_cached_key(|&(id, _)| self.burden(id, paused));
+            // Nobody is retracted for what can be computed later.
+            decoding.iter_mut().for_each(|(_, count)| *count = 1);
         }
-        for id in decoding {
+        for (id, count) in decoding {
             if self.sequences[id].standing == Standing::Running {
-                self.plan_token(id, now, paused, plan);
+                budget.prefill -= count - 1;
+                self.plan_tokens(id, count, now, paused, plan);
             }
         }
-        plan.chunks.len()
     }
 
-    fn plan_token(&mut self, id: SequenceId, now: Duration, paused: &BTreeSet<CallKey>, plan: &mut Plan) {
+    fn plan_tokens(
+        &mut self,
+        id: SequenceId,
+        count: usize,
+        now: Duration,
+        paused: &BTreeSet<CallKey>,
+        plan: &mut Plan,
+    ) {
         loop {
-            if self.grow(id, 1) {
-                let chunk = self.take(id, 1, now);
+            if self.grow(id, count) {
+                let chunk = self.take(id, count, now);
                 return plan.chunks.push(chunk);
             }
             self.reserve.retracted();
@@ -475,7 +506,9 @@ impl Scheduler {
         sequence.progress_at = now;
         let new = tokens.end.saturating_sub(sequence.charged.max(tokens.start));
         sequence.charged = sequence.charged.max(tokens.end);
-        self.queue.charge(sequence.account, new, !prefill);
+        // What is forced is computed as cheaply as a prompt.
+        let decoded = new.min(usize::from(!prefill));
+        self.queue.charge(sequence.account, decoded, new - decoded);
         let rows = sequence.rows_of(&tokens);
         Chunk { sequence: id, tokens, rows, prefill, sampled_row: sequence.sampled_row }
     }
@@ -490,7 +523,7 @@ impl Scheduler {
         let mut prefills: Vec<SequenceId> = self.running.clone();
         prefills.retain(|&id| {
             let sequence = &self.sequences[id];
-            !paused.contains(&sequence.call) && !sequence.is_decoding() && sequence.remaining() > 0
+            !is_halted(sequence, paused) && !sequence.is_decoding() && sequence.remaining() > 0
         });
         prefills.sort_by_cached_key(|&id| Reverse(turn(self, id)));
         let mut admitting = true;
@@ -534,7 +567,7 @@ impl Scheduler {
     fn unblock(&mut self, now: Duration, paused: &BTreeSet<CallKey>, budget: &mut Budget, plan: &mut Plan) {
         let stuck = self.running.iter().copied().filter(|&id| {
             let sequence = &self.sequences[id];
-            !paused.contains(&sequence.call) && sequence.sampled_row.is_none() && sequence.remaining() > 0
+            !is_halted(sequence, paused) && sequence.sampled_row.is_none() && sequence.remaining() > 0
         });
         let Some(first) = stuck.min_by_key(|&id| self.burden(id, paused)) else { return };
         while plan.chunks.is_empty() {
@@ -627,6 +660,8 @@ impl Scheduler {
         sequence.charged = sequence.charged.max(cached);
         sequence.standing = Standing::Running;
         if sequence.cached.is_none() {
+            // A constraint may have forced tokens before the first is sampled.
+            let cached = cached.min(sequence.prompt_tokens());
             sequence.cached = Some(cached);
             plan.cached_tokens += cached;
         }
@@ -715,6 +750,11 @@ impl Scheduler {
             assert!(self.prefilling.contains(leader), "followers wait for a running prefill");
         }
     }
+}
+
+/// Whether a running sequence computes nothing for now: it waits for its reader, or for a mask.
+fn is_halted(sequence: &Sequence, paused: &BTreeSet<CallKey>) -> bool {
+    sequence.late || paused.contains(&sequence.call)
 }
 
 /// For whom what a stopped sequence computed is kept.

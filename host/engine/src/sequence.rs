@@ -22,7 +22,7 @@ pub(crate) struct Sequence {
     pub(crate) account: Account,
     /// Whose cache it reads and writes.
     pub(crate) namespace: Namespace,
-    /// Prompt, then what was sampled.
+    /// Prompt, then the output.
     pub(crate) tokens: Vec<TokenId>,
     /// Tokens whose KV is computed, or launched to be.
     pub(crate) computed: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Sequence {
     pub(crate) lock: Option<Lock>,
     /// Keeps what it computed from early eviction while it waits to be resumed.
     pub(crate) lease: Option<Lease>,
-    /// Tokens taken over from the cache when it was first admitted.
+    /// Tokens of the prompt taken over from the cache when it was first admitted.
     pub(crate) cached: Option<usize>,
     /// Tokens that were charged to its account: what is computed again is not charged again.
     pub(crate) charged: usize,
@@ -40,6 +40,10 @@ pub(crate) struct Sequence {
     pub(crate) computed_since_admission: usize,
     /// Which row of the last launched sampling gives its next token, if that is not known yet.
     pub(crate) sampled_row: Option<u32>,
+    /// Tokens that were appended together last: one that was sampled, and what the constraint forces after it.
+    pub(crate) appended: usize,
+    /// The mask that its next token is to be sampled under was not there in time; until it is, nothing is computed.
+    pub(crate) late: bool,
     /// Increases with arrival.
     pub(crate) arrival: u64,
     /// It was let in because it had waited too long.
@@ -94,6 +98,8 @@ impl Sequence {
             charged: 0,
             computed_since_admission: 0,
             sampled_row: None,
+            appended: 0,
+            late: false,
             arrival: 0,
             rescued: false,
             rows_in_flight: 0,
@@ -108,15 +114,23 @@ impl Sequence {
         self.tokens.len().saturating_sub(self.computed)
     }
 
-    /// Whether it computes a single token that it has just sampled, known or not.
+    /// Whether all it has to compute is the token that it has just sampled, known or not, and what was forced after it.
     pub(crate) fn is_decoding(&self) -> bool {
-        self.sampled_row.is_some() || (!self.has_sampled_nothing() && self.remaining() == 1)
+        let newest = 1..=self.appended.max(1);
+        self.sampled_row.is_some() || (!self.has_sampled_nothing() && newest.contains(&self.remaining()))
+    }
+
+    /// Tokens before the output.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        match &self.goal {
+            Goal::Generate(generation) => self.tokens.len() - generation.output_tokens(),
+            Goal::Score { .. } | Goal::NextTokens { .. } | Goal::Publish => self.tokens.len(),
+        }
     }
 
     /// Whether it is in its first prefill.
     pub(crate) fn has_sampled_nothing(&self) -> bool {
-        self.sampled_row.is_none()
-            && !matches!(&self.goal, Goal::Generate(generation) if !generation.tokens().is_empty())
+        self.sampled_row.is_none() && !matches!(&self.goal, Goal::Generate(generation) if generation.has_sampled())
     }
 
     /// Whether a token after the one being sampled may be wanted: if not, it need not be computed.
@@ -124,7 +138,7 @@ impl Sequence {
         self.tokens_to_sample() > 1 && self.tokens.len() + 1 < context_length
     }
 
-    /// Tokens it may yet sample.
+    /// Tokens that its output may yet have.
     pub(crate) fn tokens_to_sample(&self) -> usize {
         match &self.goal {
             Goal::Generate(generation) => generation.tokens_left(),

@@ -37,7 +37,8 @@ fn stop(strings: &[&str], tokens: &[TokenId]) -> StopConditions {
 }
 
 fn generation(params: SamplingParams) -> Generation {
-    let start = Start { prompt: &[], end_tokens: &[END], tokenizer: &tokenizer(), fallback_seed: 11 };
+    let start =
+        Start { prompt: &[], end_tokens: &[END], tokenizer: &tokenizer(), fallback_seed: 11, jump_forward: true };
     Generation::new(params, None, &start).unwrap()
 }
 
@@ -45,7 +46,7 @@ fn generation(params: SamplingParams) -> Generation {
 fn row_after(params: SamplingParams, tokens: &[TokenId]) -> SampleRow {
     let mut generation = generation(params);
     for &token in tokens {
-        assert!(generation.push(result(token), true).ending.is_none());
+        assert!(generation.push(&result(token), true).unwrap().ending.is_none());
     }
     let RowRequest::Sample(row) = generation.row(VOCABULARY).unwrap() else { panic!("a generation samples") };
     *row
@@ -60,7 +61,7 @@ fn outcome(params: SamplingParams, tokens: &[TokenId]) -> (Outcome, String) {
     let mut generation = generation(params);
     let mut delivered = String::new();
     for &token in tokens {
-        let progress = generation.push(result(token), true);
+        let progress = generation.push(&result(token), true).unwrap();
         delivered += &progress.delta;
         if let Some(ending) = progress.ending {
             return (generation.outcome(ending), delivered);

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod calls;
+mod constraints;
 mod contexts;
 mod fairness;
 mod pressure;
-mod scripted;
+pub(crate) mod scripted;
 mod simulator;
 
 use sglhost_cache::Namespace;
@@ -29,6 +30,10 @@ pub(crate) enum Fault {
     ResumeUnsettled,
     /// A sequence that waits for its reader is never looked at again.
     ForgetParked,
+    /// A sequence whose mask was late is never looked at again.
+    ForgetLate,
+    /// A token is sampled after one that others were forced after.
+    AskTwice,
 }
 
 /// The namespace of [`Fault::ShareAcrossNamespaces`].

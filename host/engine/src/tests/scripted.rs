@@ -14,9 +14,9 @@ use std::{
 };
 
 use sglhost_cache::Namespace;
-use sglhost_core::{Clock, RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
+use sglhost_core::{Clock, RunId, SamplingParams, TenantId, TokenId, TokenMask, limits::EngineLimits};
 use sglhost_model::{Batch, ModelError, ModelInfo, ModelRunner, RowRequest, RowResult};
-use sglhost_text::{GgufVocabulary, Tokenizer};
+use sglhost_text::{Constraint, GgufVocabulary, Tokenizer};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -24,15 +24,16 @@ use crate::{
     call::{Accepted, Job, Message},
     engine_loop::EngineLoop,
     generation::{Generation, Start},
+    masks::MaskPool,
     output::Output,
 };
 
 /// Letters, each a token; the last token ends a text and is never produced by [`next_token`].
 pub(super) const VOCABULARY: usize = 27;
-pub(super) const END: TokenId = 26;
+pub(crate) const END: TokenId = 26;
 
 /// A tokenizer of the letters a to z and an end-of-text.
-pub(super) fn tokenizer() -> Arc<Tokenizer> {
+pub(crate) fn tokenizer() -> Arc<Tokenizer> {
     let mut tokens: Vec<String> = ('a'..='z').map(String::from).collect();
     tokens.push("<end>".to_owned());
     let mut token_types = vec![1; 26];
@@ -100,6 +101,37 @@ pub(super) fn sampled_text(adapter: u32, prompt: &[TokenId], count: usize, seed:
         text.push(char::from(b'a' + token as u8));
     }
     text
+}
+
+/// What a generation of at most `count` tokens under a constraint gives, each token by itself; with its tokens.
+pub(super) fn constrained_text(
+    adapter: u32,
+    prompt: &[TokenId],
+    count: usize,
+    seed: Option<u64>,
+    constraint: &Constraint,
+) -> String {
+    let mut hash = hash(adapter, prompt);
+    let mut state = constraint.start();
+    let mut text = String::new();
+    for position in 0..count as u64 {
+        let token = masked(token_after(hash, seed.map(|seed| (seed, position))), &state.mask());
+        if token == END {
+            break;
+        }
+        assert!(state.advance(token));
+        hash = extend(hash, token);
+        text.push(char::from(b'a' + token as u8));
+        if state.is_finished() {
+            break;
+        }
+    }
+    text
+}
+
+/// What is drawn under a mask in place of `wanted`.
+fn masked(wanted: TokenId, mask: &TokenMask) -> TokenId {
+    if mask.allows(wanted) { wanted } else { mask.iter().next().expect("a mask allows something") }
 }
 
 /// What a greedy generation of `count` tokens gives, as text.
@@ -219,10 +251,7 @@ impl Scripted {
             RowRequest::Sample(row) => {
                 let random = (row.temperature > 0.0).then_some((row.seed, row.position));
                 let wanted = token_after(hash, random);
-                let token = match &row.mask {
-                    Some(mask) if !mask.allows(wanted) => mask.iter().next().expect("a mask allows something"),
-                    _ => wanted,
-                };
+                let token = row.mask.as_ref().map_or(wanted, |mask| masked(wanted, mask));
                 RowResult { token, logprob: logprob(hash, token), ..RowResult::default() }
             }
             RowRequest::Score { tokens, top } => {
@@ -303,7 +332,8 @@ pub(super) struct Bench {
     pub(super) fail: Arc<Mutex<Option<ModelError>>>,
     pub(super) metrics: Arc<EngineMetrics>,
     inbox: SyncSender<Message>,
-    tokenizer: Arc<Tokenizer>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    jump_forward: bool,
 }
 
 /// Who calls, and how.
@@ -340,8 +370,11 @@ impl Bench {
         let (seen, fail) = (runner.seen.clone(), runner.fail.clone());
         let (clock, metrics) = (Arc::new(TestClock::default()), Arc::new(EngineMetrics::default()));
         let (inbox, receiver): (_, Receiver<Message>) = sync_channel(10_000);
-        let engine = EngineLoop::new(Box::new(runner), limits, clock.clone(), receiver, metrics.clone());
-        Self { engine, clock, seen, fail, metrics, inbox, tokenizer: tokenizer() }
+        let jump_forward = limits.jump_forward;
+        // What threads do is no script's: only where a test asks for them.
+        let masks = MaskPool::start(limits.mask_threads.or(Some(0)), clock.clone(), metrics.clone()).unwrap();
+        let engine = EngineLoop::new(Box::new(runner), limits, clock.clone(), receiver, masks, metrics.clone());
+        Self { engine, clock, seen, fail, metrics, inbox, tokenizer: tokenizer(), jump_forward }
     }
 
     pub(super) fn call_by(&self, caller: &Caller, prompt: &[TokenId], job: Job) -> mpsc::Receiver<CallEvent> {
@@ -383,11 +416,16 @@ impl Bench {
     }
 
     pub(super) fn generation(&self, params: SamplingParams) -> Job {
+        self.constrained(params, None)
+    }
+
+    pub(super) fn constrained(&self, params: SamplingParams, constraint: Option<&Constraint>) -> Job {
         // Without a seed the script is followed greedily.
         let temperature = if params.seed.is_some() { params.temperature } else { 0.0 };
         let params = SamplingParams { temperature, ..params };
-        let start = Start { prompt: &[], end_tokens: &[END], tokenizer: &self.tokenizer, fallback_seed: 0 };
-        Job::Generate(Box::new(Generation::new(params, None, &start).unwrap()))
+        let (tokenizer, jump_forward) = (&self.tokenizer, self.jump_forward);
+        let start = Start { prompt: &[], end_tokens: &[END], tokenizer, fallback_seed: 0, jump_forward };
+        Job::Generate(Box::new(Generation::new(params, constraint, &start).unwrap()))
     }
 
     pub(super) fn generate(&self, prompt: &[TokenId], max_tokens: u32) -> mpsc::Receiver<CallEvent> {

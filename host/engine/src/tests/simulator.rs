@@ -1,5 +1,5 @@
 //! The simulator: seeded worlds of programs that call, fork, wait, dawdle and go away, on a machine with too little
-//! memory that now and then fails. After every step all books are checked; every text is compared with what the script
+//! memory that now and then fails, some of them under constraints whose masks come late. After every step all books are checked; every text is compared with what the script
 //! says; in the end every call has ended exactly once and nothing is held.
 //!
 //! A failing world prints its seed. To replay it, or to run more of them:
@@ -20,11 +20,12 @@ use sglhost_core::{
     limits::{EngineLimits, SchedulePolicy},
 };
 use sglhost_model::ModelError;
+use sglhost_text::Constraint;
 use tokio::sync::mpsc::{Receiver, error::TryRecvError};
 
 use super::{
     Fault,
-    scripted::{Bench, Caller, Sizes, logprobs_adapted, sampled_text},
+    scripted::{Bench, Caller, Sizes, constrained_text, logprobs_adapted, sampled_text},
 };
 use crate::{CallEvent, Outcome, call::Job};
 
@@ -34,6 +35,15 @@ const STEPS: u64 = 100_000;
 const BUSY_STEPS: u64 = 1000;
 /// Steps after which a world that nobody adds to must be empty.
 const PATIENCE: u64 = 60_000;
+
+/// What some outputs must match: with nothing forced, with forced runs before, between and behind, and nothing else.
+const PATTERNS: &[&str] = &[
+    "[a-p]{3,30}",
+    "hello[a-z]{2,6}theend[xyz]?",
+    "[a-m]{2}nopqrs[a-z]{1,9}ttttt",
+    "abcdefghijklmnop",
+    "(foo|fob)ar[a-z]+z",
+];
 
 /// What the script says that a call gives.
 enum Expected {
@@ -80,6 +90,7 @@ struct World {
     /// The engine failed in this step or before: calls under way may say so.
     failures: u64,
     shared: Vec<TokenId>,
+    constraints: Vec<Constraint>,
 }
 
 impl World {
@@ -100,11 +111,18 @@ impl World {
             step_tokens_max: chunk + random.random_range(8..64),
             step_rows_max: 64,
             slow_reader: Duration::from_secs(1_000_000),
+            jump_forward: random.random_bool(0.8),
             ..EngineLimits::default()
         };
         let sizes = Sizes { kv_slots, page_tokens, context_length, ahead: random.random_bool(0.5) };
         let mut bench = Bench::with(sizes, limits);
         bench.engine.scheduler().fault = fault;
+        let mut lateness = StdRng::seed_from_u64(seed);
+        let late = [0.0, 0.1, 0.7][random.random_range(0..3)];
+        let delay = move || if lateness.random_bool(late) { lateness.random_range(1..6) } else { 0 };
+        bench.engine.masks().delays = Some(Box::new(delay));
+        let constraints =
+            PATTERNS.iter().map(|pattern| Constraint::regex(pattern, &bench.tokenizer).unwrap()).collect();
         let shared = (0..40).map(|_| random.random_range(0..26)).collect();
         Self {
             bench,
@@ -117,6 +135,7 @@ impl World {
             may_fail: random.random_bool(0.2),
             failures: 0,
             shared,
+            constraints,
             random,
         }
     }
@@ -255,7 +274,12 @@ impl World {
             _ => {
                 let count = self.random.random_range(0..room.min(40) as u32);
                 let seed = self.random.random_bool(0.5).then(|| self.random.random_range(0..1000));
-                let mut text = sampled_text(adapter, &prompt, count as usize, seed);
+                let constraint = self.random.random_range(0..2 * self.constraints.len());
+                let constraint = self.constraints.get(constraint);
+                let mut text = match constraint {
+                    Some(constraint) => constrained_text(adapter, &prompt, count as usize, seed, constraint),
+                    None => sampled_text(adapter, &prompt, count as usize, seed),
+                };
                 let mut stop = StopConditions::default();
                 if self.random.random_bool(0.5) {
                     // A letter that may or may not come: nobody knows the end in advance.
@@ -264,7 +288,7 @@ impl World {
                 }
                 let temperature = f32::from(u8::from(seed.is_some()));
                 let params = SamplingParams { max_tokens: count, temperature, seed, stop, ..SamplingParams::default() };
-                (self.bench.generation(params), Expected::Text(text))
+                (self.bench.constrained(params, constraint), Expected::Text(text))
             }
         };
         let events = self.bench.call_by(&caller, &prompt, job);
@@ -370,22 +394,35 @@ fn check(live: &Live, outcome: &Outcome) {
     }
 }
 
+/// What happened in some worlds.
+#[derive(Debug, Default)]
+struct Explored {
+    steps: u64,
+    retractions: u64,
+    discarded: u64,
+    forced: u64,
+    late: u64,
+}
+
 /// Runs worlds from `seed` on until they took `steps` steps. The first that fails, if any.
-fn explore(seed: u64, steps: u64, fault: Option<Fault>) -> Result<(u64, u64, u64), u64> {
-    let (mut taken, mut retractions, mut discarded) = (0, 0, 0);
+fn explore(seed: u64, steps: u64, fault: Option<Fault>) -> Result<Explored, u64> {
+    let mut explored = Explored::default();
     for seed in seed.. {
         let mut world = World::new(seed, fault);
         if catch_unwind(AssertUnwindSafe(|| world.run())).is_err() {
             return Err(seed);
         }
-        taken += world.steps;
-        retractions += world.bench.metrics.retractions.get();
-        discarded += world.bench.metrics.discarded_tokens.get();
-        if taken >= steps {
+        let metrics = &world.bench.metrics;
+        explored.steps += world.steps;
+        explored.retractions += metrics.retractions.get();
+        explored.discarded += metrics.discarded_tokens.get();
+        explored.forced += metrics.forced_tokens.get();
+        explored.late += metrics.late_rows.get();
+        if explored.steps >= steps {
             break;
         }
     }
-    Ok((taken, retractions, discarded))
+    Ok(explored)
 }
 
 #[test]
@@ -395,9 +432,11 @@ fn simulator() {
     let replay = number("SIMULATOR_SEED");
     let steps = number("SIMULATOR_STEPS").unwrap_or(if replay.is_some() { 1 } else { STEPS });
     match explore(replay.unwrap_or(0), steps, None) {
-        Ok((taken, retractions, discarded)) => {
-            println!("{taken} steps, {retractions} retractions, {discarded} rows discarded");
-            assert!(replay.is_some() || (retractions > 0 && discarded > 0), "memory was tight, and steps ran ahead");
+        Ok(explored) => {
+            println!("{explored:?}");
+            let Explored { steps: _, retractions, discarded, forced, late } = explored;
+            let all = retractions > 0 && discarded > 0 && forced > 0 && late > 0;
+            assert!(replay.is_some() || all, "memory was tight, steps ran ahead, text was forced, masks came late");
         }
         Err(seed) => panic!("the world of seed {seed} fails; replay it with SIMULATOR_SEED={seed}"),
     }
@@ -414,6 +453,8 @@ fn the_simulator_sees_planted_bugs() {
         Fault::CountRecomputed,
         Fault::ResumeUnsettled,
         Fault::ForgetParked,
+        Fault::ForgetLate,
+        Fault::AskTwice,
     ] {
         assert!(explore(0, STEPS, Some(fault)).is_err(), "{fault:?} goes unseen");
     }
