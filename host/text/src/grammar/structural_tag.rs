@@ -38,7 +38,7 @@ pub(super) fn compile(text: &str, tokenizer: &Arc<Tokenizer>) -> Result<ContextF
     if text.len() > max {
         return Err(invalid_limit(format!("{} bytes; the limit is {max} (GRAMMAR_BYTES_MAX)", text.len())));
     }
-    let tags: Tags = serde_json::from_str(text).map_err(|error| invalid(error))?;
+    let tags: Tags = serde_json::from_str(text).map_err(invalid)?;
     let grammar = tags.grammar()?;
     ContextFree::new(TopLevelGrammar::from_lark(grammar), tokenizer, |message| {
         json_schema::explain("structural tag", message)
@@ -89,10 +89,10 @@ impl Tags {
             // Ends where its trigger first ends; no other has come before.
             let others = self.triggers.iter().filter(|other| *other != trigger);
             let others: String = others.map(|other| format!(" & ~{}", has_trigger(other))).collect();
-            let _ = writeln!(grammar, "BEFORE_{index}[lazy]: /{any}{}/{others}", slashed(trigger));
+            let _ = writeln!(grammar, "before_{index}[lazy]: /{any}{}/{others}", slashed(trigger));
             let begun = self.structures.iter().enumerate().filter(|(_, tag)| tag.begin.starts_with(trigger.as_str()));
             let begun: Vec<String> = begun.map(|(tag, _)| format!("tag_{tag}")).collect();
-            let _ = writeln!(grammar, "triggered_{index}: BEFORE_{index} ({})", begun.join(" | "));
+            let _ = writeln!(grammar, "triggered_{index}: before_{index} ({})", begun.join(" | "));
         }
         for (index, tag) in self.structures.into_iter().enumerate() {
             let what = format!("structural tag {:?}", tag.begin);
