@@ -74,6 +74,8 @@ pub const LONG_JSON_READ_MAX: usize = 2;
 pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
 /// Compiled constraints the host keeps for calls to come, of all tenants together.
 pub const CONSTRAINTS_CACHED_MAX: usize = 64;
+/// Bytes that these take together, with what is remembered of their states; looked at whenever one is asked for.
+pub const CONSTRAINTS_CACHED_BYTES_MAX: usize = 256 << 20;
 /// Constraints that are compiled at once; more wait.
 pub const CONSTRAINTS_COMPILING_MAX: usize = 2;
 /// Bytes of one JSON file beside a model's weights; the largest index of shards known is about 10 MB.
@@ -125,7 +127,8 @@ pub struct RunLimits {
     pub queued_operations_max: usize,
     /// Options, constraints, calls, outcomes and images held at once.
     pub handles_max: usize,
-    /// Bytes of text, options and results that the host keeps for it: contexts (a fork counts anew), queues, outcomes.
+    /// Bytes of text, options and results that the host keeps for it: contexts (a fork counts anew), queues, outcomes,
+    /// and each compiled constraint that its calls use, once.
     pub held_bytes_max: usize,
     /// Tokens of prompts (cached ones count) and outputs over the whole run.
     pub tokens_max: u64,

@@ -6,6 +6,7 @@ use sglhost_core::{Error, Event, FinishReason, TokenId, Usage, limits};
 use sglhost_engine::{Call, CallEvent, Context, Outcome, Request, TokenLogprob, Work};
 
 use crate::call::{CallTicket, KeptOutcome};
+use crate::constraints::InUse;
 use crate::ledger::{Held, Share, Tokens};
 use crate::operation::Wanted;
 use crate::queue::ContextTask;
@@ -22,6 +23,8 @@ struct Prepared {
     /// The choices of a `select`, to know the text of the one taken.
     choices: Option<Vec<String>>,
     tokens: Tokens,
+    /// Charges the request's constraint to the run.
+    in_use: Option<Arc<InUse>>,
 }
 
 impl ContextTask {
@@ -52,13 +55,13 @@ impl ContextTask {
     async fn carry_out(&mut self, ticket: &CallTicket, wanted: Wanted) -> Result<(Outcome, Share), Error> {
         self.shared.check()?;
         let generates = matches!(wanted, Wanted::Generate { .. });
-        let Prepared { request, choices, mut tokens } = self.prepare(wanted).await?;
+        let Prepared { request, choices, mut tokens, in_use } = self.prepare(wanted).await?;
         let prompt_tokens = request.prompt.len() as u64;
         let mut engine_call = self.run.engine.submit(request)?;
         let mut delivered = Delivered::default();
         let end = self.follow(ticket, &mut engine_call, &mut delivered).await;
         // Before anything that may wait: an engine that nobody listens to works for nothing.
-        drop(engine_call);
+        drop((engine_call, in_use));
         let mut outcome = match end {
             End::Finished(outcome) => *outcome,
             End::Failed(error) => {
@@ -88,15 +91,13 @@ impl ContextTask {
 
     /// What the engine is asked, with its tokens reserved.
     async fn prepare(&mut self, wanted: Wanted) -> Result<Prepared, Error> {
+        let mut in_use = None;
         let (prompt, output, work, choices) = match wanted {
             Wanted::Generate { params, constraint } => {
-                let constraint = match constraint {
-                    Some(source) => {
-                        let model = Arc::clone(self.context.model());
-                        Some(self.run.constraints.for_model(&self.run, self.model, &model, source).await?)
-                    }
-                    None => None,
-                };
+                if let Some(source) = constraint {
+                    in_use = Some(source.for_call(&self.run, self.model, self.context.model()).await?);
+                }
+                let constraint = in_use.as_ref().map(|in_use| in_use.constraint.clone());
                 let prompt = self.sealed().await?;
                 let room = self.context.model().context_length.saturating_sub(prompt.len()) as u64;
                 let output = u64::from(params.max_tokens).min(room);
@@ -121,7 +122,8 @@ impl ContextTask {
         let tokens = self.run.ledger.reserve_tokens(prompt.len() as u64, output)?;
         let (model, tenant, run) = (self.model, self.run.tenant.clone(), self.run.id);
         let (priority, deadline) = (self.run.priority, Some(self.run.deadline));
-        Ok(Prepared { request: Request { model, tenant, run, priority, deadline, prompt, work }, choices, tokens })
+        let request = Request { model, tenant, run, priority, deadline, prompt, work };
+        Ok(Prepared { request, choices, tokens, in_use })
     }
 
     /// The context's tokens, all of them.

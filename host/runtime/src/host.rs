@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::constraints::ConstraintCache;
+use crate::constraints::{ConstraintCache, ConstraintsInUse};
 use crate::ledger::Ledger;
 use crate::limiter::Limiter;
 use crate::meter::CpuMeter;
@@ -48,6 +48,7 @@ pub(crate) struct RunShared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) constraints: Arc<ConstraintCache>,
+    pub(crate) constraints_in_use: ConstraintsInUse,
     /// For long texts, of all runs.
     pub(crate) tokenizing: Arc<Turns>,
     pub(crate) meter: Arc<CpuMeter>,
@@ -95,6 +96,7 @@ impl RunShared {
             clock: parts.clock,
             ledger: Arc::new(parts.ledger),
             constraints: parts.constraints,
+            constraints_in_use: ConstraintsInUse::default(),
             tokenizing: parts.tokenizing,
             meter: parts.meter,
             events: parts.events,

@@ -74,6 +74,10 @@ impl HostOutcome for Host {
         Ok(count(self.outcome(&outcome)?.usage.completion_tokens))
     }
 
+    fn forced_tokens(&mut self, outcome: OutcomeResource) -> wasmtime::Result<u32> {
+        Ok(count(self.outcome(&outcome)?.forced_tokens as u64))
+    }
+
     fn choice(&mut self, outcome: OutcomeResource) -> wasmtime::Result<Option<u32>> {
         Ok(self.outcome(&outcome)?.choice.map(|choice| u32::try_from(choice).unwrap_or(u32::MAX)))
     }
