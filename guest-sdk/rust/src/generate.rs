@@ -30,16 +30,32 @@ pub struct Gen {
     logit_bias: Vec<(u32, f32)>,
     top_logprobs: Option<u32>,
     choices_method: Option<ChoicesMethod>,
-    constraint: Option<Pattern>,
+    constraint: Option<Constraint>,
 }
 
-/// What an output must match.
+/// What a whole output must match, for [`Gen::constrain`]. The host compiles it, and keeps it for calls to come; what is
+/// wrong with it is the error of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
+pub struct Constraint(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
     Regex(String),
+    Choices(Vec<String>),
     JsonSchema(String),
     Lark(String),
+    StructuralTag(String),
 }
+
+/// An integer that an `i64` holds and that is JSON: no `+`, no leading zeros, no `-0`.
+const INT: &str = "0|-?[1-9][0-9]{0,17}";
+/// A decimal number that is JSON.
+const FLOAT: &str = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?";
+/// As Rust and JSON write it; SGLang has Python's `True` and `False`.
+const BOOL: &str = "true|false";
+/// A string of JSON's, with its quotes. Escapes that are half of a character (surrogates) are left out.
+const STRING: &str =
+    r#""([^"\\\x00-\x1f\x7f]|\\(["\\/bfnrt]|u([0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))*""#;
 
 /// How `select` compares its choices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,14 +92,19 @@ pub fn generate(name: impl Into<String>) -> Gen {
     r#gen(name)
 }
 
-/// An integer, such as `-12`: `gen(name)` with SGLang's regex for it. Read it with `s.get::<i64>(name)`.
+/// An integer; the same as `gen(name).int()`.
 pub fn gen_int(name: impl Into<String>) -> Gen {
-    r#gen(name).regex(r"[-+]?[0-9]+[ \n]*")
+    r#gen(name).int()
 }
 
-/// A decimal number: `gen(name)` with SGLang's regex for it. Read it with `s.get::<f64>(name)`.
+/// A decimal number; the same as `gen(name).float()`.
 pub fn gen_float(name: impl Into<String>) -> Gen {
-    r#gen(name).regex(r"[-+]?[0-9]*\.?[0-9]+[ \n]*")
+    r#gen(name).float()
+}
+
+/// A string between quotes; the same as `gen(name).string()`.
+pub fn gen_string(name: impl Into<String>) -> Gen {
+    r#gen(name).string()
 }
 
 /// The likeliest of several continuations; the same as `gen(name).choices(choices)`.
@@ -224,25 +245,63 @@ impl Gen {
         self
     }
 
+    /// What the whole output must match. A call has one constraint: the last that is given.
+    #[must_use]
+    pub fn constrain(mut self, constraint: Constraint) -> Self {
+        self.constraint = Some(constraint);
+        self
+    }
+
     /// The whole output must match this regular expression.
     #[must_use]
-    pub fn regex(mut self, pattern: impl Into<String>) -> Self {
-        self.constraint = Some(Pattern::Regex(pattern.into()));
-        self
+    pub fn regex(self, pattern: impl Into<String>) -> Self {
+        self.constrain(Constraint::regex(pattern))
     }
 
-    /// The output must be JSON that this JSON Schema accepts.
+    /// The output must be JSON that this JSON Schema accepts; see [`Constraint::json_schema`]. Read it with
+    /// `s.get_json(name)`.
     #[must_use]
-    pub fn json_schema(mut self, schema: impl Into<String>) -> Self {
-        self.constraint = Some(Pattern::JsonSchema(schema.into()));
-        self
+    pub fn json_schema(self, schema: impl Into<String>) -> Self {
+        self.constrain(Constraint::json_schema(schema))
     }
 
-    /// The output must be in the language of this Lark grammar.
+    /// The output must be in the language of this Lark grammar; see [`Constraint::lark`].
     #[must_use]
-    pub fn lark(mut self, grammar: impl Into<String>) -> Self {
-        self.constraint = Some(Pattern::Lark(grammar.into()));
-        self
+    pub fn lark(self, grammar: impl Into<String>) -> Self {
+        self.constrain(Constraint::lark(grammar))
+    }
+
+    /// The output is free text with calls of tools, or the like, that are well-formed; see
+    /// [`Constraint::structural_tag`].
+    #[must_use]
+    pub fn structural_tag(self, tags: impl Into<String>) -> Self {
+        self.constrain(Constraint::structural_tag(tags))
+    }
+
+    /// An integer of at most 18 digits, such as `-12`: SGLang's `dtype=int`. Read it with `s.get::<i64>(name)`.
+    #[must_use]
+    pub fn int(self) -> Self {
+        self.regex(INT)
+    }
+
+    /// A decimal number of at most 18 digits before the point and 17 after it: SGLang's `dtype=float`. Read it with
+    /// `s.get::<f64>(name)`.
+    #[must_use]
+    pub fn float(self) -> Self {
+        self.regex(FLOAT)
+    }
+
+    /// `true` or `false`: SGLang's `dtype=bool`. Read it with `s.get::<bool>(name)`.
+    #[must_use]
+    pub fn bool(self) -> Self {
+        self.regex(BOOL)
+    }
+
+    /// A string of JSON's, between quotes: SGLang's `dtype=str`. Read what is between them with
+    /// `s.get_json::<String>(name)`. It is as long as the model likes: one that reaches `max_tokens` has no end.
+    #[must_use]
+    pub fn string(self) -> Self {
+        self.regex(STRING)
     }
 
     /// Take the likeliest of these continuations instead of generating freely.
@@ -283,15 +342,60 @@ impl Gen {
         self.logit_bias.iter().for_each(|&(token, bias)| set.logit_bias(token, bias));
         self.top_logprobs.iter().for_each(|&value| set.top_logprobs(value));
         self.choices_method.iter().for_each(|method| set.choices_method(method.as_str()));
-        if let Some(pattern) = &self.constraint {
-            let constraint = match pattern {
-                Pattern::Regex(pattern) => lm::Constraint::regex(pattern),
-                Pattern::JsonSchema(schema) => lm::Constraint::json_schema(schema),
-                Pattern::Lark(grammar) => lm::Constraint::lark(grammar),
-            };
-            set.constrain(&constraint.map_err(from_host)?);
+        if let Some(constraint) = &self.constraint {
+            set.constrain(&constraint.compile()?);
         }
         Ok(options)
+    }
+}
+
+impl Constraint {
+    /// The output must match this regular expression, in the syntax of Rust's `regex` crate without word boundaries.
+    pub fn regex(pattern: impl Into<String>) -> Self {
+        Self(Kind::Regex(pattern.into()))
+    }
+
+    /// The output must be one of these texts. It is sampled token by token, as all that is generated is;
+    /// [`Gen::choices`] compares the texts as wholes instead, and tells their scores.
+    pub fn choices(choices: impl Into<Strings>) -> Self {
+        Self(Kind::Choices(choices.into().0))
+    }
+
+    /// The output must be JSON that this JSON Schema accepts: in one line, with a space after each `,` and `:`, and
+    /// properties in the schema's order. A keyword that the host does not implement is the error `unsupported`, which
+    /// names it. `"x-guidance": {"whitespace_flexible": true}` in the schema leaves whitespace to the model.
+    pub fn json_schema(schema: impl Into<String>) -> Self {
+        Self(Kind::JsonSchema(schema.into()))
+    }
+
+    /// The output must be what this grammar makes of `start`, in the variant of Lark's notation that the llguidance
+    /// library documents.
+    pub fn lark(grammar: impl Into<String>) -> Self {
+        Self(Kind::Lark(grammar.into()))
+    }
+
+    /// The output is free text, in which a trigger opens one of the tags that begin with it, and what is in a tag is
+    /// constrained. JSON text of the form that SGLang takes:
+    ///
+    /// ```json
+    /// {"structures": [{"begin": "<function=f>", "schema": {"type": "object"}, "end": "</function>"}],
+    ///  "triggers": ["<function="]}
+    /// ```
+    ///
+    /// with `"regex": "…"` in place of `schema` where wanted.
+    pub fn structural_tag(tags: impl Into<String>) -> Self {
+        Self(Kind::StructuralTag(tags.into()))
+    }
+
+    fn compile(&self) -> Result<lm::Constraint> {
+        let compiled = match &self.0 {
+            Kind::Regex(pattern) => lm::Constraint::regex(pattern),
+            Kind::Choices(choices) => lm::Constraint::choices(choices),
+            Kind::JsonSchema(schema) => lm::Constraint::json_schema(schema),
+            Kind::Lark(grammar) => lm::Constraint::lark(grammar),
+            Kind::StructuralTag(tags) => lm::Constraint::structural_tag(tags),
+        };
+        compiled.map_err(from_host)
     }
 }
 
@@ -331,7 +435,87 @@ impl<S: Clone + Into<String>> From<&[S]> for Strings {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+
+    /// Which of the texts a regular expression matches as a whole.
+    fn matching<'a>(pattern: &str, texts: &[&'a str]) -> Vec<&'a str> {
+        let regex = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap();
+        texts.iter().copied().filter(|text| regex.is_match(text)).collect()
+    }
+
+    #[test]
+    fn what_is_typed_parses_in_rust_and_as_json() {
+        let numbers = [
+            "0",
+            "7",
+            "-12",
+            "999999999999999999",
+            "-999999999999999999",
+            "1.5",
+            "0.25",
+            "-0.5",
+            "-0",
+            "+1",
+            "007",
+            "1.",
+            ".5",
+            "1e5",
+            "1000000000000000000",
+            "",
+            "-",
+            " 1",
+            "1\n",
+            "NaN",
+        ];
+        let integers = matching(INT, &numbers);
+        assert_eq!(integers, numbers[..5]);
+        for text in integers {
+            let number: i64 = text.parse().unwrap();
+            assert_eq!(serde_json::from_str::<i64>(text).unwrap(), number);
+        }
+        let floats = matching(FLOAT, &numbers);
+        assert_eq!(floats, numbers[..9]);
+        for text in floats {
+            let number: f64 = text.parse().unwrap();
+            assert_eq!(serde_json::from_str::<f64>(text).unwrap(), number);
+        }
+        assert_eq!(matching(BOOL, &["true", "false", "True", "1"]), ["true", "false"]);
+    }
+
+    #[test]
+    fn a_typed_string_is_one_of_jsons() {
+        let texts = [
+            r#""""#,
+            r#""a b""#,
+            r#""é日本🦀""#,
+            r#""\"\\\/\b\f\n\r\t""#,
+            r#""\u00e9\uD7ff\uE000\ud799""#,
+            r#"""#,
+            r#"a"#,
+            r#""a"b""#,
+            r#""\x""#,
+            r#""\uD800""#,
+            r#""\udfff""#,
+            r#""\u12""#,
+            "\"\n\"",
+            "\"\u{7f}\"",
+        ];
+        let strings = matching(STRING, &texts);
+        assert_eq!(strings, texts[..5]);
+        strings.iter().for_each(|text| drop(serde_json::from_str::<String>(text).unwrap()));
+    }
+
+    #[test]
+    fn a_call_has_one_constraint() {
+        assert_eq!(gen_int("x"), r#gen("x").string().lark("start: \"a\"").int());
+        assert_eq!(gen_float("x"), r#gen("x").constrain(Constraint::regex(FLOAT)));
+        assert_eq!(gen_string("x"), r#gen("x").bool().string());
+        let choices = r#gen("x").constrain(Constraint::choices(["a", "b"]));
+        assert!(choices.choices.is_none(), "not a select");
+        assert_ne!(r#gen("x").json_schema("{}"), r#gen("x").structural_tag("{}"));
+    }
 
     #[test]
     fn one_text_or_several_will_do() {

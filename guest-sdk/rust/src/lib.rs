@@ -38,7 +38,7 @@ mod stream;
 
 pub use argument::Argument;
 pub use error::{Error, Result};
-pub use generate::{ChoicesMethod, Gen, Strings, r#gen, gen_float, gen_int, generate, select};
+pub use generate::{ChoicesMethod, Constraint, Gen, Strings, r#gen, gen_float, gen_int, gen_string, generate, select};
 pub use outcome::{Outcome, TokenLogprob};
 pub use program::Program;
 pub use prompt::{
@@ -54,9 +54,9 @@ pub use stream::Stream;
 /// Everything that a program needs: `use sglhost_guest::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        ChoicesMethod, Error, Gen, Outcome, Prompt, Result, State, TokenLogprob, Value, assistant, assistant_begin,
-        assistant_end, emit, r#gen, gen_float, gen_int, generate, image, json, program, select, system, system_begin,
-        system_end, text, user, user_begin, user_end,
+        ChoicesMethod, Constraint, Error, Gen, Outcome, Prompt, Result, State, TokenLogprob, Value, assistant,
+        assistant_begin, assistant_end, emit, r#gen, gen_float, gen_int, gen_string, generate, image, json, program,
+        select, system, system_begin, system_end, text, user, user_begin, user_end,
     };
 }
 

@@ -101,6 +101,12 @@ impl Outcome {
         self.outcome.completion_tokens()
     }
 
+    /// Of those, tokens that nobody sampled, because the constraint allowed nothing else.
+    #[must_use]
+    pub fn forced_tokens(&self) -> u32 {
+        self.outcome.forced_tokens()
+    }
+
     /// Of a `select`: which choice was taken.
     #[must_use]
     pub fn choice(&self) -> Option<u32> {

@@ -10,6 +10,8 @@ use std::ops::{AddAssign, Index};
 use std::rc::Rc;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
+
 use crate::bindings::sgl::program::{lm, types};
 use crate::error::{Error, Failure, Result, from_host};
 use crate::generate::Gen;
@@ -175,10 +177,39 @@ impl State {
     /// # Errors
     /// The call failed, there is none of that name, or its text does not parse; the text is trimmed first.
     pub fn get<T: FromStr>(&self, name: &str) -> Result<T> {
-        let text = self.outcome(name)?.text().trim();
-        text.parse().map_err(|_| {
-            let wanted = std::any::type_name::<T>();
-            Error::new(format!("the text generated as {name:?} is no {wanted}: {text:?}"))
+        let outcome = self.outcome(name)?;
+        outcome.text().trim().parse().map_err(|_| wrong(name, outcome, std::any::type_name::<T>()))
+    }
+
+    /// The text generated under `name`, read as JSON into any type of serde's: what a `json_schema` asked for.
+    ///
+    /// ```edition2021
+    /// # use sglhost_guest::prelude::*;
+    /// # use serde::Deserialize;
+    /// # const SCHEMA: &str = "{}";
+    /// #[derive(Deserialize)]
+    /// struct Person {
+    ///     name: String,
+    ///     age: u32,
+    /// }
+    ///
+    /// # fn read(s: &mut State) -> Result<()> {
+    /// s.assistant(gen("person").json_schema(SCHEMA));
+    /// let Person { name, age } = s.get_json("person")?;
+    /// # drop((name, age));
+    /// # Ok(())
+    /// # }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// The call failed, there is none of that name, or its text is no such JSON: it may have reached `max_tokens` first.
+    pub fn get_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let outcome = self.outcome(name)?;
+        serde_json::from_str(outcome.text()).map_err(|error| {
+            let mut wrong = wrong(name, outcome, "JSON of the kind that is read");
+            wrong.message += &format!(" ({error})");
+            wrong
         })
     }
 
@@ -319,6 +350,13 @@ impl State {
     pub fn error(&self) -> Option<Error> {
         self.failure.get().map(|failure| failure.show())
     }
+}
+
+/// What was generated is not what is wanted.
+fn wrong(name: &str, outcome: &Outcome, wanted: &str) -> Error {
+    let text = outcome.text().trim();
+    let cut = if outcome.finish_reason() == "length" { "; it was cut at max_tokens: allow it more" } else { "" };
+    Error::new(format!("the text generated as {name:?} is no {wanted}: {text:?}{cut}"))
 }
 
 macro_rules! roles {
