@@ -15,3 +15,4 @@ mod programs;
 mod server;
 mod show_programs;
 mod stopping;
+mod structured;
