@@ -345,10 +345,10 @@ impl EngineLoop {
         }
     }
 
-    /// Has the masks built that are wanted after this pass. Those of sequences that decode were begun when the token before
-    /// was committed, the others' are not held while they wait for their turn.
+    /// Has the masks built that are wanted in the end of what this pass computes. Those of sequences that decode were begun
+    /// when the token before was committed; those of the others are not held while they wait for their turn.
     fn start_masks(&mut self, plan: &Plan) {
-        for chunk in plan.chunks.iter().filter(|chunk| !chunk.rows.is_empty()) {
+        for chunk in &plan.chunks {
             if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
                 generation.start_mask(&mut self.masks);
             }

@@ -41,6 +41,9 @@ struct Shared {
     work: Condvar,
     clock: Arc<dyn Clock>,
     metrics: Arc<EngineMetrics>,
+    /// The next mask is not built, for tests.
+    #[cfg(test)]
+    panics: std::sync::atomic::AtomicBool,
 }
 
 struct Queue {
@@ -92,7 +95,14 @@ impl MaskPool {
         let cores = || available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(|| (cores() / 2).clamp(1, 4));
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
-        let shared = Arc::new(Shared { queue, work: Condvar::new(), clock, metrics });
+        let shared = Arc::new(Shared {
+            queue,
+            work: Condvar::new(),
+            clock,
+            metrics,
+            #[cfg(test)]
+            panics: false.into(),
+        });
         let mut pool = Self {
             shared,
             workers: Vec::new(),
@@ -104,6 +114,12 @@ impl MaskPool {
             pool.workers.push(std::thread::Builder::new().name("masks".to_owned()).spawn(move || shared.work())?);
         }
         Ok(pool)
+    }
+
+    /// Has building the next mask panic.
+    #[cfg(test)]
+    pub(crate) fn plant_panic(&self) {
+        self.shared.panics.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Queues a job, if there is somebody to do it.
@@ -170,6 +186,8 @@ impl Shared {
     fn build(&self, mut state: ConstraintState) -> Built {
         let start = self.clock.monotonic();
         let state = catch_unwind(AssertUnwindSafe(move || {
+            #[cfg(test)]
+            assert!(!self.panics.swap(false, std::sync::atomic::Ordering::Relaxed), "planted");
             let mask = state.mask();
             (state, mask)
         }));

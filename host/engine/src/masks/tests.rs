@@ -103,10 +103,10 @@ fn a_slow_call_is_forgiven() {
 #[test]
 fn a_panic_fails_its_call_alone() {
     let mut pool = pool(1);
+    pool.plant_panic();
     let mut failing = unknown();
-    failing.take_back(Built { state: None, took: Duration::ZERO });
-    assert!(failing.is_ready(Duration::ZERO));
     failing.start(&mut pool);
+    assert!(failing.is_ready(LONG));
     failing.help(&pool);
     assert_eq!(failing.mask().unwrap_err().code, sglhost_core::ErrorCode::Unavailable);
     let mut other = unknown();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sglhost_core::{FinishReason, SamplingParams, StopConditions, limits::EngineLimits};
+use sglhost_core::{ErrorCode, FinishReason, SamplingParams, StopConditions, limits::EngineLimits};
 use sglhost_text::Constraint;
 use tokio::sync::mpsc::Receiver;
 
-use super::scripted::{Bench, Sizes, collect, constrained_text};
+use super::scripted::{Bench, Sizes, collect, constrained_text, expected_text};
 use crate::{CallEvent, Outcome};
 
 /// Something sampled, a forced run, something sampled, a forced end.
@@ -237,4 +237,20 @@ fn a_reader_that_went_away_leaves_no_late_mask_behind() {
     bench.advance(Duration::from_secs(1));
     bench.finish();
     assert_eq!(bench.engine.scheduler().cache().locked(), 0);
+}
+
+#[test]
+fn a_mask_that_cannot_be_built_fails_its_call_alone() {
+    for mask_threads in [0, 1] {
+        let mut bench = bench(true, EngineLimits { mask_threads: Some(mask_threads), ..EngineLimits::default() });
+        let constraint = regex(&bench, PATTERN);
+        bench.engine.masks().plant_panic();
+        // The first mask is known since the pattern was compiled, that after the first token is not.
+        let failing = bench.call(&[1, 2], bench.constrained(params(), Some(&constraint)));
+        let other = bench.generate(&[7], 50);
+        bench.finish();
+        assert_eq!(collect(failing).1.unwrap_err().code, ErrorCode::Unavailable);
+        assert_eq!(collect(other).0, expected_text(&[7], 50));
+        assert_eq!(bench.metrics.restarts.get(), 0);
+    }
 }
