@@ -90,11 +90,7 @@ async fn long_answers_and_arguments_hold_no_neighbour_up() {
     house.server.store.finish_run(RunId(7), end).await.unwrap();
     let run = Request::get("/v1/runs/0000000000000007").key(&mallory);
     let whole = run.send(house.server.address).await;
-    assert!(
-        whole
-            .text()
-            .ends_with(r#""variables":{},"usage":{"prompt_tokens":0,"cached_tokens":0,"completion_tokens":0}}"#)
-    );
+    assert!(whole.text().contains(r#""result":[0,0,0,0,"#));
     assert_eq!(whole.head.header("content-length"), Some(&*whole.body.len().to_string()));
     check(&house, &alice, "a result of four million zeros", 60, run, 200).await;
 

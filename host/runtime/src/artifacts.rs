@@ -10,7 +10,7 @@ use std::hash::{Hash as _, Hasher};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ impl CompileCache {
         make_private(&folder)
             .map_err(|error| RuntimeError::Cache { path: folder.clone(), reason: error.to_string() })?;
         let cache = Self { root: root.to_owned(), folder, bytes_max: COMPILE_CACHE_BYTES_MAX };
-        cache.sweep(SystemTime::now());
+        cache.sweep();
         Ok(cache)
     }
 
@@ -142,7 +142,12 @@ impl CompileCache {
 
     /// Deletes the drafts of processes that were killed over them: those that nobody has written to for so long that no
     /// process can be at it. What cannot be deleted is left; it is only a cache.
-    fn sweep(&self, now: SystemTime) {
+    fn sweep(&self) {
+        // The time by which files are dated, which may be another machine's.
+        let probe = draft_path(&self.folder.join("now"));
+        let now = fs::File::create(&probe).and_then(|file| file.metadata()?.modified());
+        let _ = fs::remove_file(&probe);
+        let Ok(now) = now else { return };
         let drafts = self.files().filter(|file| file.path().extension().is_some_and(|kind| kind == "tmp"));
         for draft in drafts {
             let written = draft.metadata().and_then(|about| about.modified());
@@ -325,15 +330,16 @@ mod tests {
         fs::create_dir(&other).unwrap();
         let file = |path: PathBuf, age: Duration| {
             fs::write(&path, b"x").unwrap();
-            let time = SystemTime::now() - age;
+            let time = fs::metadata(&path).unwrap().modified().unwrap() - age;
             fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
             path
         };
         let old = DRAFT_AGE_MAX * 2;
         let swept = [file(folder.join("a.7-0.tmp"), old), file(other.join("b.7-1.tmp"), old)];
-        let kept = [file(folder.join("c.7-2.tmp"), Duration::ZERO), file(folder.join("d.cwasm"), old)];
+        let kept = [file(folder.join("c.7-2.tmp"), DRAFT_AGE_MAX / 2), file(folder.join("d.cwasm"), old)];
         CompileCache::open(root.path(), &engine).unwrap();
         assert!(swept.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), kept.len(), "nothing of its own stays");
     }
 
     #[test]

@@ -195,8 +195,9 @@ async fn write(store: Arc<SqliteStore>, writer: u64, mut rng: StdRng) {
                 println!("started {id} .");
                 let tokens = rng.random_range(0..1000);
                 let usage = Usage { prompt_tokens: tokens, cached_tokens: 1, completion_tokens: 2 };
-                let record = serde_json::from_value(json!({"variables": {}, "usage": usage})).unwrap();
-                let end = RunEnd { status: RunStatus::Succeeded, finished_ms: 9, record, usage, cpu_time_us: 3 };
+                let record = json!({"variables": {}, "usage": usage}).to_string().into();
+                let status = RunStatus::Succeeded;
+                let end = RunEnd { status, finished_ms: 9, record, error: None, usage, cpu_time_us: 3 };
                 store.finish_run(id, end).await.unwrap();
                 println!("ended {id} {tokens} .");
             }
