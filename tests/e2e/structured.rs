@@ -81,6 +81,7 @@ fn tool_call() {
         let degrees: i64 = told.call("degrees").text.parse().unwrap();
         assert_eq!(value["degrees"], degrees);
         let climate = BTreeMap::from([("Cairo", [14, 29]), ("Lima", [23, 17]), ("Oslo", [-4, 18]), ("Paris", [5, 21])]);
+        assert!((1..=3).contains(&calls.len()), "{value}");
         for call in calls {
             let [january, july] = climate[call["call"]["city"].as_str().unwrap()];
             let expect = if call["call"]["month"] == "January" { january } else { july };

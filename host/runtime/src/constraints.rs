@@ -14,7 +14,7 @@ use sglhost_engine::Model;
 use sglhost_text::{Constraint, ConstraintSpec};
 
 use crate::host::RunShared;
-use crate::ledger::{Held, Share};
+use crate::ledger::{Held, Ledger, Share};
 use crate::turns::Turns;
 
 /// A constraint as its author wrote it: a handle's, and that of options and waiting calls it was given to.
@@ -98,14 +98,14 @@ impl ConstraintSource {
         model: &Arc<Model>,
     ) -> Result<Arc<InUse>, Error> {
         let constraint = run.constraints.compiled(run, index, model, &self.spec).await?;
-        run.constraints_in_use.charge(run, (index, self.spec.clone()), constraint)
+        run.constraints_in_use.charge(&run.ledger, (index, self.spec.clone()), constraint)
     }
 }
 
 impl ConstraintsInUse {
     fn charge(
         &self,
-        run: &RunShared,
+        ledger: &Arc<Ledger>,
         key: (usize, ConstraintSpec),
         constraint: Constraint,
     ) -> Result<Arc<InUse>, Error> {
@@ -114,7 +114,7 @@ impl ConstraintsInUse {
             return Ok(in_use);
         }
         // Only what the author asked for: what calls teach it comes and goes.
-        let bytes = run.ledger.take(Held::Bytes, constraint.compiled_bytes()).map_err(|mut error| {
+        let bytes = ledger.take(Held::Bytes, constraint.compiled_bytes()).map_err(|mut error| {
             error.message = format!("compiling the constraint: {}", error.message);
             error
         })?;
@@ -263,6 +263,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use sglhost_core::ErrorCode;
+    use sglhost_core::limits::RunLimits;
     use sglhost_text::{GgufVocabulary, Tokenizer};
 
     use super::*;
@@ -325,6 +326,29 @@ mod tests {
         assert!(compiled.get(&key("other", 1)).is_some(), "found, and the others looked at");
         assert!(compiled.get(&key("learner", 5)).is_none() && compiled.get(&key("learner", 2000)).is_none());
         assert!(compiled.get(&key("other", 1)).is_some());
+    }
+
+    #[test]
+    fn a_run_is_charged_once_for_what_its_calls_use_at_a_time() {
+        let tokenizer = tokenizer();
+        let ledger = Arc::new(Ledger::new(RunLimits { held_bytes_max: 1 << 20, ..RunLimits::default() }));
+        let in_use = ConstraintsInUse::default();
+        let charge = |pattern: &str| {
+            let spec = ConstraintSpec::Regex(pattern.into());
+            let constraint = spec.compile(&tokenizer).unwrap();
+            in_use.charge(&ledger, (0, spec), constraint)
+        };
+        // Some 0.9 MiB.
+        let large = r"\w{50}";
+        let calls = (0..10).map(|_| charge(large).unwrap()).collect::<Vec<_>>();
+        let error = charge(r"\w{49}").unwrap_err();
+        assert_eq!(error.code, ErrorCode::LimitExceeded);
+        assert!(error.message.starts_with("compiling the constraint: "), "{error}");
+        assert!(error.message.contains("(held_bytes_max)"), "{error}");
+        drop(calls);
+        charge(r"\w{49}").unwrap();
+        assert_eq!(in_use.0.lock().unwrap().len(), 1, "what no call uses is forgotten");
+        drop(ledger.take(Held::Bytes, 1 << 20).unwrap());
     }
 
     #[test]

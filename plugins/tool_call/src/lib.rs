@@ -30,11 +30,10 @@ fn tool_call(
         "triggers": ["<function="],
     });
 
-    s.system(format!(
-        "You answer questions about the weather. To look a temperature up, write for example\n\
-         {BEGIN}{{\"city\": \"Lima\", \"month\": \"July\"}}{END}\nand you are told it. Cities: {}.",
-        cities.join(", ")
-    ));
+    s.system(format!("You answer questions about the weather in {} with a tool.", cities.join(", ")));
+    // An example says more than a description, to a small model above all.
+    s.user("How warm is it in Lima in July?");
+    s.assistant(format!("{BEGIN}{{\"city\": \"Lima\", \"month\": \"July\"}}{END}\nIt is 17 degrees.\n"));
     s.user(question);
     s.assistant_begin();
     let mut calls = Vec::new();
@@ -49,8 +48,9 @@ fn tool_call(
         s.append(format!("\nIt is {degrees} degrees.\n"));
         calls.push(json!({ "call": call, "degrees": degrees }));
     }
-    s.append("\nIn short, the number of degrees is " + gen("degrees").int());
     s.assistant_end();
+    s.user("Only the number of degrees, please.");
+    s.assistant(gen_int("degrees"));
 
     Ok(json!({ "calls": calls, "degrees": s.get::<i64>("degrees")? }))
 }
