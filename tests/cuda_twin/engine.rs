@@ -2,12 +2,13 @@
 
 use sglhost_core::{ErrorCode, SamplingParams, limits::EngineLimits};
 use sglhost_device::CudaConfig;
-use sglhost_engine::{Call, EngineHandle, Outcome, Work};
+use sglhost_engine::{Call, Engine, EngineHandle, Outcome, Work};
 use sglhost_model::{OpenOptions, open};
 use sglhost_tests::{
     golden::{Arrays, folder},
     serving::{self, assert_same_outcomes, finish, retractions, submit, try_finish},
 };
+use sglhost_text::Constraint;
 
 use crate::twin;
 
@@ -91,6 +92,45 @@ fn greedy_calls_agree_with_those_of_a_device_without_graphs() {
     let with = start(CudaConfig::default(), roomy(), EngineLimits::gpu());
     let without = start(CudaConfig { graphs: false, ..CudaConfig::default() }, roomy(), EngineLimits::gpu());
     assert_eq!(greedy(&with), greedy(&without));
+}
+
+/// What is forced goes on in chunks, which overtake rows that were launched one step ahead; masks come from other threads.
+#[test]
+fn constrained_calls_are_the_same_however_they_are_computed() {
+    let deterministic = || CudaConfig { deterministic: true, ..CudaConfig::default() };
+    let all = |engine: &EngineHandle, tenant: &str| -> Vec<Outcome> {
+        let pattern = r#"\{"name": "[a-z]{1,4}", "up": (true|false)\}"#;
+        let constraint = Constraint::regex(pattern, &engine.models()[0].tokenizer).unwrap();
+        let calls = (0..CALLS).map(|index| {
+            let ids = Arrays::open("tiny.safetensors").u32(&format!("{MODEL}/2/ids"));
+            let prompt: Vec<u32> = ids.iter().cycle().skip(index * 3).take(PROMPT - index).copied().collect();
+            let seed = Some(index as u64);
+            let params = Box::new(SamplingParams { max_tokens: 30, seed, ..SamplingParams::default() });
+            submit(engine, tenant, &prompt, Work::Generate { params, constraint: Some(constraint.clone()) })
+        });
+        calls.collect::<Vec<_>>().into_iter().map(finish).collect()
+    };
+    let texts = |outcomes: &[Outcome]| -> Vec<(String, Vec<u32>, usize)> {
+        outcomes.iter().map(|one| (one.text.clone(), one.tokens.clone(), one.forced_tokens)).collect()
+    };
+    let engine = start(deterministic(), roomy(), EngineLimits::gpu());
+    let outcomes = all(&engine, "one");
+    for outcome in &outcomes {
+        assert!(outcome.text.starts_with(r#"{"name": ""#) && outcome.text.ends_with("e}"), "{}", outcome.text);
+        assert!(outcome.forced_tokens > 0, "{outcome:?}");
+    }
+    let expect = texts(&outcomes);
+    assert_eq!(texts(&all(&engine, "one")), expect, "cached");
+    drop(engine);
+    let small =
+        EngineLimits { prefill_chunk_tokens: 5, step_tokens_max: 12, mask_threads: Some(0), ..EngineLimits::default() };
+    let engine = start(deterministic(), roomy(), small);
+    assert_eq!(texts(&all(&engine, "one")), expect, "in small chunks, masks built on the engine's thread");
+    drop(engine);
+    let scarce = OpenOptions { kv_slots: Some(80), ..roomy() };
+    let engine = start(deterministic(), scarce, EngineLimits::gpu());
+    assert_eq!(texts(&all(&engine, "one")), expect, "with scarce memory");
+    assert!(retractions(&engine) > 0, "what was let in outgrew the memory");
 }
 
 /// In a process of its own: the call that fails is the next one of any thread.

@@ -345,8 +345,9 @@ impl EngineLoop {
         }
     }
 
-    /// Has the masks built that are wanted in the end of what this pass computes. Those of sequences that decode were begun
-    /// when the token before was committed; those of the others are not held while they wait for their turn.
+    /// Has the masks built that are wanted in the end of what this pass computes, as far as the tokens before are known.
+    /// Those of sequences that wait for their turn are neither built nor held. Not in the middle of a commit: outputs under
+    /// one constraint share what they learn of it, and a worker that builds a mask keeps others from advancing.
     fn start_masks(&mut self, plan: &Plan) {
         for chunk in &plan.chunks {
             if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
@@ -377,6 +378,7 @@ impl EngineLoop {
 
     /// Asks for each row of logits.
     fn launch_sampling(&mut self, plan: &Plan) -> Result<(), ModelError> {
+        self.start_masks(plan);
         for chunk in plan.chunks.iter().filter(|chunk| !chunk.rows.is_empty()) {
             if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
                 generation.help_with_mask(&self.masks);
@@ -506,10 +508,7 @@ impl EngineLoop {
                     if deliver(state, progress.delta, now) != Reader::Ready {
                         self.attention.push(call);
                     }
-                    let Some(ending) = progress.ending else {
-                        generation.start_mask(&mut self.masks);
-                        continue;
-                    };
+                    let Some(ending) = progress.ending else { continue };
                     Some(generation.outcome(ending))
                 }
                 Goal::Score { first_row, rows, scored } => {
