@@ -44,6 +44,9 @@ struct Shared {
     /// The next mask is not built, for tests.
     #[cfg(test)]
     panics: std::sync::atomic::AtomicBool,
+    /// What each mask takes longer, in microseconds.
+    #[cfg(test)]
+    stall: std::sync::atomic::AtomicU64,
 }
 
 struct Queue {
@@ -102,6 +105,8 @@ impl MaskPool {
             metrics,
             #[cfg(test)]
             panics: false.into(),
+            #[cfg(test)]
+            stall: 0.into(),
         });
         let mut pool = Self {
             shared,
@@ -120,6 +125,12 @@ impl MaskPool {
     #[cfg(test)]
     pub(crate) fn plant_panic(&self) {
         self.shared.panics.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Has every mask take so much longer.
+    #[cfg(test)]
+    pub(crate) fn stall(&self, by: Duration) {
+        self.shared.stall.store(by.as_micros() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Queues a job, if there is somebody to do it.
@@ -187,7 +198,11 @@ impl Shared {
         let start = self.clock.monotonic();
         let state = catch_unwind(AssertUnwindSafe(move || {
             #[cfg(test)]
-            assert!(!self.panics.swap(false, std::sync::atomic::Ordering::Relaxed), "planted");
+            {
+                use std::sync::atomic::Ordering::Relaxed;
+                assert!(!self.panics.swap(false, Relaxed), "planted");
+                std::thread::sleep(Duration::from_micros(self.stall.load(Relaxed)));
+            }
             let mask = state.mask();
             (state, mask)
         }));

@@ -212,8 +212,10 @@ fn a_late_mask_changes_no_text_and_holds_up_nobody() {
 
 #[test]
 fn masks_are_built_by_other_threads() {
-    for ahead in [false, true] {
+    // With some that are always late, if not built by this one.
+    for (ahead, stall) in [(false, 0), (true, 0), (false, 2000), (true, 2000)] {
         let mut bench = bench(ahead, EngineLimits { mask_threads: Some(2), ..EngineLimits::default() });
+        bench.engine.masks().stall(Duration::from_micros(stall));
         let constraint = regex(&bench, PATTERN);
         let prompts: Vec<[u32; 4]> = (0..6).map(|seed| [1, 2, 3, seed]).collect();
         let calls = constrained_calls(&bench, &prompts, &constraint);
