@@ -215,7 +215,7 @@ mod tests {
         );
         check(
             r#"{"question": "", "quesiton": ""}"#,
-            Err(r#"unknown argument "quesiton"; qa takes count, examples, mood, question"#),
+            Err(r#"unknown argument "quesiton"; qa takes question, count, mood, examples"#),
         );
         check(
             r#"{"question": "", "examples": [{"q": "a"}, {}]}"#,

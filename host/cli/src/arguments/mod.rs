@@ -255,7 +255,7 @@ mod tests {
         check(
             &["--zzz", "q"],
             Err(
-                "ask has no argument --zzz; it takes --heat, --house, --max-words, --note, --question, --tags, --verbose",
+                "ask has no argument --zzz; it takes --question, --max-words, --heat, --verbose, --tags, --house, --note",
             ),
         );
         check(&["--max-words", "many"], Err("--max-words takes an integer, not \"many\""));
