@@ -76,6 +76,9 @@ pub const ARGUMENTS_BYTES_MAX: usize = 8 << 20;
 pub const CONSTRAINTS_CACHED_MAX: usize = 64;
 /// Bytes that these take together, with what is remembered of their states; looked at whenever one is asked for.
 pub const CONSTRAINTS_CACHED_BYTES_MAX: usize = 256 << 20;
+/// Bytes of stack that a constraint is compiled on, most of it never touched: compilers recurse along references and
+/// groups, some 2 KB for each in a debug build, and a grammar of [`GRAMMAR_BYTES_MAX`] may have one for each two bytes.
+pub const CONSTRAINT_STACK_BYTES: usize = 1 << 30;
 /// Constraints that are compiled at once; more wait.
 pub const CONSTRAINTS_COMPILING_MAX: usize = 2;
 /// Bytes of one JSON file beside a model's weights; the largest index of shards known is about 10 MB.

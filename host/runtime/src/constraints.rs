@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 
 use sglhost_core::{Error, TenantId, limits};
 use sglhost_engine::Model;
@@ -150,14 +151,14 @@ impl ConstraintCache {
         let (tokenizer, spec, meter) = (Arc::clone(&model.tokenizer), spec.clone(), Arc::clone(&run.meter));
         // One of the run's tasks: a guest that is gone does not wait for it, but the run's CPU time includes it.
         let work = run.tasks.spawn_blocking(move || {
-            let compiled = meter.charge_work(|| spec.compile(&tokenizer));
+            let compiled = on_a_deep_stack(|| meter.charge_work(|| spec.compile(&tokenizer)));
             // The turn lasts as long as the work, whoever still waits for it, and until siblings can find what was made.
             (compiled, turn)
         });
         let (compiled, _turn) = work
             .await
             .map_err(|_| Error::unavailable(format!("compiling the {} failed inside the host", kind(&key.2))))?;
-        let constraint = compiled?;
+        let constraint = compiled??;
         self.lock().put(key, constraint.clone());
         Ok(constraint)
     }
@@ -206,6 +207,18 @@ impl Compiled {
             };
         }
     }
+}
+
+/// A stack that overflows ends the process.
+fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let thread =
+            thread::Builder::new().name("sglhost-grammar".to_owned()).stack_size(limits::CONSTRAINT_STACK_BYTES);
+        let working = thread
+            .spawn_scoped(scope, work)
+            .map_err(|error| Error::unavailable(format!("no thread to compile the constraint on: {error}")))?;
+        working.join().map_err(|_| Error::unavailable("compiling the constraint failed inside the host"))
+    })
 }
 
 /// What a constraint is called in messages.
@@ -349,6 +362,15 @@ mod tests {
         charge(r"\w{49}").unwrap();
         assert_eq!(in_use.0.lock().unwrap().len(), 1, "what no call uses is forgotten");
         drop(ledger.take(Held::Bytes, 1 << 20).unwrap());
+    }
+
+    #[test]
+    fn a_long_chain_of_references_does_not_end_the_process() {
+        let tokenizer = tokenizer();
+        let rules = (0..5000).map(|number| format!("r{number}: \"a\" r{}?\n", number + 1)).collect::<String>();
+        let grammar = format!("start: r0\n{rules}r5000: \"a\"\n");
+        // Compiled or refused.
+        drop(on_a_deep_stack(|| ConstraintSpec::Lark(grammar.into()).compile(&tokenizer)).unwrap());
     }
 
     #[test]
