@@ -34,7 +34,7 @@ behaviours! {
     scores_and_next_tokens: "measure" => r#"["cd", 3, "a"]"#;
     a_regex_constrains: "constrain" => "\"aaaaa\"";
     options_are_checked: "options" => r#"["invalid", "invalid", "invalid", "limit-exceeded"]"#;
-    what_is_not_there_says_so: "unsupported" => r#"["unsupported", "unsupported", "unsupported", "invalid"]"#;
+    what_is_not_there_says_so: "unsupported" => r#"["unsupported", "unsupported", "invalid", "invalid"]"#;
     a_program_sees_what_it_has_left: "left" => "[10000, 20]";
     contexts_are_counted_while_open: "many-contexts" => "null";
 }

@@ -213,8 +213,8 @@ fn options() -> Result<String, Error> {
 async fn unsupported() -> Result<String, Error> {
     let codes = [
         lm::Image::decode(vec![0; 8]).await.map(|_| ()).map_err(|error| error.code),
-        Constraint::json_schema("{}".to_owned()).await.map(|_| ()).map_err(|error| error.code),
-        Constraint::lark("start: \"a\"".to_owned()).await.map(|_| ()).map_err(|error| error.code),
+        Constraint::json_schema(r#"{"uniqueItems": true}"#.to_owned()).await.map(|_| ()).map_err(|error| error.code),
+        Constraint::lark("start: missing".to_owned()).await.map(|_| ()).map_err(|error| error.code),
         Context::create(Some("no such model")).map(|_| ()).map_err(|error| error.code),
     ];
     assert!(matches!(lm::accepts_images(None), Ok(false)));
