@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["sglhost-engine", "sglhost-runtime", "sglhost-store", "sglhost-server", "sglhost"]),
     ("tokenizers", &["sglhost-text"]),
     ("regex-automata", &["sglhost-text"]),
+    ("llguidance", &["sglhost-text"]),
     ("minijinja", &["sglhost-text"]),
     ("safetensors", &["sglhost-model"]),
     ("memmap2", &["sglhost-device"]),
@@ -40,7 +41,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["sglhost-server"]),
     ("hyper", &["sglhost-server"]),
     ("clap", &["sglhost"]),
-    ("anyhow", &[]), // Libraries here have typed errors.
+    // Libraries here have typed errors. llguidance has not, and has to be answered.
+    ("anyhow", &["sglhost-text"]),
     ("indicatif", &["sglhost"]),
 ];
 
