@@ -20,17 +20,17 @@ pub const CONSTRAINT_BYTES_MAX: usize = 16 << 20;
 pub const STOP_REGEX_BYTES_MAX: usize = 1 << 20;
 /// Bytes of token masks one constraint may memoize; beyond it the oldest are forgotten and built again.
 pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
-/// Automaton states looked at for one mask, some 0.2 s; a constraint that needs more ends its call with an error. Real
-/// ones stay below a hundredth of it.
-pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 20_000_000;
+/// Automaton states looked at for one mask, some 50 ms; a constraint that needs more ends its call with an error. Real
+/// ones stay below a tenth of it.
+pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 5_000_000;
 /// Bytes that a regular expression forces at once; what comes after is forced at the next token.
 pub const FORCED_BYTES_MAX: usize = 4096;
 /// Bytes of a JSON Schema, a Lark grammar or structural tags, before they are parsed.
 pub const GRAMMAR_BYTES_MAX: usize = 512 << 10;
 /// Symbols in a grammar's productions.
-pub const GRAMMAR_SYMBOLS_MAX: usize = 500_000;
-/// Steps of the lexer's compiler for one grammar, some 20 ms.
-pub const GRAMMAR_COMPILE_FUEL_MAX: u64 = 1_000_000;
+pub const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
+/// Steps of the lexer's compiler for one grammar, some 10 ms and 50 MiB.
+pub const GRAMMAR_COMPILE_FUEL_MAX: u64 = 500_000;
 /// Steps of the lexer for one mask, some 15 ms.
 pub const GRAMMAR_MASK_FUEL_MAX: u64 = 200_000;
 /// Parser items for one mask, some 3 ms.

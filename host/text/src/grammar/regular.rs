@@ -32,6 +32,8 @@ struct Shared {
     automaton: Automaton,
     tokenizer: Arc<Tokenizer>,
     memory: Mutex<Memory>,
+    /// Who waits for the memory and must not wait for a mask.
+    hurried: AtomicUsize,
     /// Bytes of the memory when a mask was last built, for those who must not wait for the next.
     remembered: AtomicUsize,
 }
@@ -77,6 +79,7 @@ impl Regular {
                 automaton,
                 tokenizer: Arc::clone(tokenizer),
                 memory: Mutex::new(memory),
+                hurried: AtomicUsize::new(0),
                 remembered: AtomicUsize::new(0),
             }),
         };
@@ -122,7 +125,7 @@ impl RegularState {
         let shared = Arc::clone(&self.language.shared);
         let mut memory = shared.lock();
         let id = self.enter(&mut memory);
-        let mask = memory.mask(&shared, id);
+        let (mask, memory) = shared.mask(memory, id);
         shared.remembered.store(memory.bytes(&shared.tokenizer), Ordering::Relaxed);
         self.note(&memory);
         mask.unwrap_or_else(|error| {
@@ -134,7 +137,7 @@ impl RegularState {
     /// The mask, if it was built before.
     pub(super) fn known_mask(&mut self) -> Option<Arc<TokenMask>> {
         let shared = Arc::clone(&self.language.shared);
-        let mut memory = shared.lock();
+        let mut memory = shared.lock_first();
         let id = self.enter(&mut memory);
         memory.masks.get(&id).cloned()
     }
@@ -165,7 +168,7 @@ impl RegularState {
     /// The bytes that must come next.
     pub(super) fn forced(&mut self) -> Arc<Forced> {
         let shared = Arc::clone(&self.language.shared);
-        let mut memory = shared.lock();
+        let mut memory = shared.lock_first();
         let id = self.enter(&mut memory);
         memory.forced(&shared.automaton, id)
     }
@@ -175,7 +178,7 @@ impl RegularState {
             return false;
         }
         let shared = Arc::clone(&self.language.shared);
-        let mut memory = shared.lock();
+        let mut memory = shared.lock_first();
         let start = self.enter(&mut memory);
         let mut id = start;
         for &byte in bytes {
@@ -218,6 +221,101 @@ impl Shared {
     /// The memory is a cache: after a panic elsewhere it is still right or is rebuilt.
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Shared::lock`], before masks that are being built: for what takes a moment, and others wait for.
+    fn lock_first(&self) -> MutexGuard<'_, Memory> {
+        self.hurried.fetch_add(1, Ordering::Relaxed);
+        let memory = self.lock();
+        self.hurried.fetch_sub(1, Ordering::Relaxed);
+        memory
+    }
+
+    /// Lets those have the memory who are in a hurry, and takes it again. The states of `path` are what they were, under
+    /// new ids if the table was cleared meanwhile.
+    fn hand_over<'a>(&'a self, memory: MutexGuard<'a, Memory>, path: &mut [Id]) -> MutexGuard<'a, Memory> {
+        let sets: Vec<Arc<StateSet>> = path.iter().map(|&id| Arc::clone(memory.table.set(id))).collect();
+        drop(memory);
+        while self.hurried.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        let mut memory = self.lock();
+        memory.follow();
+        for (id, set) in path.iter_mut().zip(&sets) {
+            *id = memory.table.enter(set);
+        }
+        memory
+    }
+
+    /// The mask of a state, remembered or built.
+    fn mask<'a>(
+        &'a self,
+        memory: MutexGuard<'a, Memory>,
+        id: Id,
+    ) -> (Result<Arc<TokenMask>, Error>, MutexGuard<'a, Memory>) {
+        if let Some(mask) = memory.masks.get(&id) {
+            return (Ok(Arc::clone(mask)), memory);
+        }
+        let (built, mut memory) = self.build_mask(memory, id);
+        let remembered = built.map(|(mask, id)| memory.remember(id, mask));
+        (remembered, memory)
+    }
+
+    /// Walks the trie and the automaton side by side. Gives the state's id too, which is a new one if the table had to
+    /// be cleared on the way.
+    fn build_mask<'a>(
+        &'a self,
+        mut memory: MutexGuard<'a, Memory>,
+        id: Id,
+    ) -> (Result<(TokenMask, Id), Error>, MutexGuard<'a, Memory>) {
+        let trie = self.tokenizer.trie();
+        let vocabulary = self.tokenizer.vocabulary();
+        // One word more, for nodes that no token ends at: most of the time goes into branches that cannot be foretold,
+        // and this one need not be taken.
+        let nowhere = vocabulary.div_ceil(32);
+        let mut words = vec![0_u32; nowhere + 1];
+        let mut allow = |token: TokenId| words[(token as usize / 32).min(nowhere)] |= 1 << (token % 32);
+        // The states before each byte of the way to a node.
+        let mut path = vec![DEAD; trie.depth() + 1];
+        path[0] = id;
+        let (mut index, mut work) = (0, 0);
+        while let Some(node) = trie.node(index) {
+            let depth = usize::from(node.depth);
+            if self.hurried.load(Ordering::Relaxed) > 0 {
+                memory = self.hand_over(memory, &mut path[..depth]);
+            }
+            if memory.table.is_full() {
+                memory.table.clear_keeping(&mut path[..depth]);
+                memory.follow();
+            }
+            if work > memory.limits.mask_steps {
+                let error = Error::limit(format!(
+                    "the constraint is too ambiguous: one mask takes more than {} steps; avoid overlapping repetitions",
+                    memory.limits.mask_steps
+                ));
+                return (Err(error), memory);
+            }
+            let before = memory.table.work();
+            let next = memory.table.step(&self.automaton, path[depth - 1], node.byte);
+            work += memory.table.work() - before;
+            if next == DEAD {
+                index = node.skip as usize;
+                continue;
+            }
+            path[depth] = next;
+            if memory.table.set(next).is_spellable() || memory.can_finish(self, next) {
+                allow(node.token);
+                if node.several {
+                    trie.tokens(index).iter().copied().for_each(&mut allow);
+                }
+            }
+            index += 1;
+        }
+        let mut mask = TokenMask::from_words(&words, vocabulary);
+        if memory.table.set(path[0]).is_accepting() {
+            self.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
+        }
+        (Ok((mask, path[0])), memory)
     }
 }
 
@@ -267,68 +365,18 @@ impl Memory {
         }
     }
 
-    fn mask(&mut self, shared: &Shared, id: Id) -> Result<Arc<TokenMask>, Error> {
-        if let Some(mask) = self.masks.get(&id) {
-            return Ok(Arc::clone(mask));
-        }
-        let (mask, id) = self.build_mask(shared, id)?;
+    /// Keeps a mask, at the expense of the oldest.
+    fn remember(&mut self, id: Id, mask: TokenMask) -> Arc<TokenMask> {
         let mask = Arc::new(mask);
         let each = size_of_val(mask.words()) + MASK_OVERHEAD_BYTES;
         while (self.masked.len() + 1) * each > self.limits.mask_bytes {
             let Some(oldest) = self.masked.pop_front() else { break };
             self.masks.remove(&oldest);
         }
-        self.masks.insert(id, Arc::clone(&mask));
-        self.masked.push_back(id);
-        Ok(mask)
-    }
-
-    /// Walks the trie and the automaton side by side. Gives the state's id too, which is a new one if the table had to
-    /// be cleared on the way.
-    fn build_mask(&mut self, shared: &Shared, id: Id) -> Result<(TokenMask, Id), Error> {
-        let trie = shared.tokenizer.trie();
-        let work_max = self.table.work().saturating_add(self.limits.mask_steps);
-        let vocabulary = shared.tokenizer.vocabulary();
-        // One word more, for nodes that no token ends at: most of the time goes into branches that cannot be foretold,
-        // and this one need not be taken.
-        let nowhere = vocabulary.div_ceil(32);
-        let mut words = vec![0_u32; nowhere + 1];
-        let mut allow = |token: TokenId| words[(token as usize / 32).min(nowhere)] |= 1 << (token % 32);
-        // The states before each byte of the way to a node.
-        let mut path = vec![DEAD; trie.depth() + 1];
-        path[0] = id;
-        let mut index = 0;
-        while let Some(node) = trie.node(index) {
-            let depth = usize::from(node.depth);
-            if self.table.is_full() {
-                self.table.clear_keeping(&mut path[..depth]);
-                self.follow();
-            }
-            if self.table.work() > work_max {
-                return Err(Error::limit(format!(
-                    "the constraint is too ambiguous: one mask takes more than {} steps; avoid overlapping repetitions",
-                    self.limits.mask_steps
-                )));
-            }
-            let next = self.table.step(&shared.automaton, path[depth - 1], node.byte);
-            if next == DEAD {
-                index = node.skip as usize;
-                continue;
-            }
-            path[depth] = next;
-            if self.table.set(next).is_spellable() || self.can_finish(shared, next) {
-                allow(node.token);
-                if node.several {
-                    trie.tokens(index).iter().copied().for_each(&mut allow);
-                }
-            }
-            index += 1;
+        if self.masks.insert(id, Arc::clone(&mask)).is_none() {
+            self.masked.push_back(id);
         }
-        let mut mask = TokenMask::from_words(&words, vocabulary);
-        if self.table.set(path[0]).is_accepting() {
-            shared.tokenizer.end_of_text().iter().for_each(|&token| mask.allow(token));
-        }
-        Ok((mask, path[0]))
+        mask
     }
 
     /// Follows a state as long as there is one byte that leads on, and no match to end at.

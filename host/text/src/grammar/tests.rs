@@ -4,11 +4,14 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use regex_automata::{Anchored, Input, meta};
-use sglhost_core::{ErrorCode, TokenId};
+use sglhost_core::{ErrorCode, TokenId, TokenMask};
 
 use super::{
     constraint::{Constraint, ConstraintState},
@@ -281,6 +284,43 @@ fn many_outputs_share_one_constraint() {
             });
         }
     });
+}
+
+#[test]
+fn a_mask_that_others_interrupt_is_the_same() {
+    let tokenizer = rich();
+    let pattern = "(a|b|ab|bc|é)*(a(a|b|c){0,40}|日本)*";
+    let texts: Vec<String> = (0..40).map(|length| "abcé".chars().cycle().take(length).collect()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.contains("ca")).collect();
+    let masks = |constraint: &Constraint| -> Vec<Arc<TokenMask>> {
+        let mut state = |text: &str| {
+            let mut state = constraint.start();
+            state.advance_bytes(text.as_bytes()).then(|| state.mask())
+        };
+        texts.iter().filter_map(|text| state(text)).collect()
+    };
+    let expect = masks(&Constraint::regex(pattern, &tokenizer).unwrap());
+    // Whoever interrupts may have the memory forget what the mask was built from.
+    for table_bytes in [usize::MAX, 2000, 0] {
+        let limits = MemoryLimits { table_bytes, mask_bytes: 0, mask_steps: u64::MAX };
+        let constraint = within(pattern, &tokenizer, limits);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let mut state = constraint.start();
+                        assert!(state.advance_bytes(b"aab") && state.known_mask().is_none());
+                        state.forced_tokens(&[]);
+                    }
+                });
+            }
+            for _ in 0..20 {
+                assert_eq!(masks(&constraint), expect, "{table_bytes}");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
 }
 
 /// The seed's regex for a character of Harry Potter.

@@ -124,7 +124,7 @@ impl TokenTrie {
 
     /// The nodes of one depth between two places.
     fn siblings(&self, first: usize, end: usize) -> impl Iterator<Item = usize> + '_ {
-        let next = move |&index: &usize| Some(self.nodes[index].skip as usize);
+        let next = move |&index: &usize| self.nodes.get(index).map(|node| node.skip as usize);
         std::iter::successors(Some(first), next).take_while(move |&index| index < end)
     }
 
