@@ -98,7 +98,7 @@ fn an_argument_before_its_program() {
 #[test]
 fn limits() {
     let ended = run(sglhost(["run", "--memory", "64KiB"]).arg(plugin("text_qa")).args(["--question", "x"]));
-    let expect = " bytes of memory and may have 65536 (--memory); make the program use less, or raise --memory\n";
+    let expect = " bytes, and a run may have 65536 (--memory); make the program use less, or raise --memory\n";
     assert!(ended.stderr.ends_with(expect), "{}", ended.stderr);
     check(
         &["{text_qa}", "--question", "x", "--max-total-tokens", "10"],

@@ -29,7 +29,13 @@ pub(crate) struct MeasuredEngine {
 impl MeasuredEngine {
     /// Opens the model that the flags name and computes something else's tokens until it is warm: `--model PATH`,
     /// `--threads N`, `--kv-tokens N`.
+    #[allow(dead_code, reason = "each example takes its own part of this file")]
     pub(crate) async fn start(flags: &Flags) -> Self {
+        Self::start_with(flags, EngineLimits::default()).await
+    }
+
+    /// As [`MeasuredEngine::start`], with limits of its own.
+    pub(crate) async fn start_with(flags: &Flags, limits: EngineLimits) -> Self {
         let path = flags.get("model").map_or_else(default_gguf, PathBuf::from);
         let (config, options) = (CpuConfig::default(), OpenOptions::default());
         let device = CpuDevice::new(CpuConfig { threads: flags.number("threads", config.threads), ..config });
@@ -39,7 +45,7 @@ impl MeasuredEngine {
         let runner = Box::new(TimedRunner { inner: opened.runner, busy: Arc::clone(&busy) });
         let served = ServedModel { runner, tokenizer: opened.tokenizer, roles: opened.roles };
         let clock = Arc::new(SystemClock::default());
-        let engine = Arc::new(EngineHandle::start(vec![served], EngineLimits::default(), clock.clone()).unwrap());
+        let engine = Arc::new(EngineHandle::start(vec![served], limits, clock.clone()).unwrap());
         let mut measured = Self { engine, clock, busy, before: [0, 0] };
         measured.warm_up().await;
         measured
@@ -65,6 +71,7 @@ impl MeasuredEngine {
 
     /// Forward passes, the tokens that went through them, the time that they and their sampling took, and what memory
     /// pressure did.
+    #[allow(dead_code, reason = "as `start`")]
     pub(crate) fn counted(&self) -> Value {
         let metrics = self.engine.metrics().next().unwrap();
         json!({

@@ -132,8 +132,10 @@ impl House {
     pub(crate) async fn load(&self, path: &Path) -> Result<Program, Failure> {
         let bytes = read_component(path)?;
         let load = |mut error: RuntimeError| {
-            if let RuntimeError::Describe(error) = &mut error {
-                explain::limit(error);
+            match &mut error {
+                RuntimeError::Describe(error) => explain::limit(error),
+                RuntimeError::DeclaresTooMuch(what) => *what = explain::in_flags(what),
+                _ => {}
             }
             Failure::Load { path: path.display().to_string(), reason: error.to_string() }
         };

@@ -40,6 +40,11 @@ pub(crate) fn limit(error: &mut Error) {
     with_flags(error, &FLAGS);
 }
 
+/// [`limit`] for a message that is no error yet.
+pub(crate) fn in_flags(message: &str) -> String {
+    name_flags(message, &FLAGS)
+}
+
 /// [`limit`] for a run on a server.
 pub(crate) fn remote_limit(error: &mut Error) {
     with_flags(error, &[]);

@@ -36,7 +36,7 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Of those, tokens whose KV was already there.
     pub cached_tokens: u64,
-    /// Tokens sampled.
+    /// Tokens of outputs, sampled or forced.
     pub completion_tokens: u64,
 }
 

@@ -56,7 +56,7 @@ pub struct SampleRow {
     pub presence_penalty: f32,
     /// See `SamplingParams`.
     pub repetition_penalty: f32,
-    /// Tokens this call has sampled so far, with how often.
+    /// Tokens of this call's output so far, with how often.
     pub counts: Vec<(u32, u32)>,
     /// Added to these tokens' logits.
     pub bias: Vec<(u32, f32)>,
@@ -64,7 +64,7 @@ pub struct SampleRow {
     pub mask: Option<Arc<TokenMask>>,
     /// With `position`, the counter of the random number: independent of what else is in the batch.
     pub seed: u64,
-    /// Tokens sampled so far by this call.
+    /// Tokens of this call's output so far.
     pub position: u64,
     /// Whether the token's log-probability is wanted, and how many alternatives.
     pub top_logprobs: Option<u32>,

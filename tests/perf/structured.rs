@@ -1,0 +1,163 @@
+//! What constraints cost and save in the CPU engine, in one run, rounds alternating.
+//!
+//! `structured [--model PATH] [--threads N] [--rounds N]` prints two tables:
+//!
+//! - 16 sequences that write JSON under a schema, against 16 that write as much free text, both without jump-forward, so
+//!   that as many tokens are sampled: what masks cost a token.
+//! - the `character_gen` program of the seed (its prompt and regex), with and without jump-forward.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
+
+mod measured_engine;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use measured_engine::{Flags, MeasuredEngine, request};
+use sglhost_core::{RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
+use sglhost_engine::{CallEvent, Engine, Outcome, Work};
+use sglhost_text::Constraint;
+
+const SEQUENCES: u64 = 16;
+const TOKENS: u32 = 96;
+/// Long enough that no sequence ends before [`TOKENS`].
+const SCHEMA: &str = r#"{
+    "type": "array", "minItems": 200,
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 40}, "age": {"type": "integer"},
+            "kind": {"enum": ["student", "teacher", "ghost"]}, "house": {"type": ["string", "null"], "maxLength": 20},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 4}
+        },
+        "required": ["name", "age", "kind", "house", "tags"], "additionalProperties": false
+    }
+}"#;
+const CHARACTER: &str = concat!(
+    r#"\{\n    "name": "[\w\d\s]{1,16}",\n    "house": "(Gryffindor|Slytherin|Ravenclaw|Hufflepuff)",\n"#,
+    r#"    "blood status": "(Pure-blood|Half-blood|Muggle-born)",\n"#,
+    r#"    "occupation": "(student|teacher|auror|ministry of magic|death eater|order of the phoenix)",\n"#,
+    r#"    "wand": \{\n        "wood": "[\w\d\s]{1,16}",\n        "core": "[\w\d\s]{1,16}",\n"#,
+    r#"        "length": [0-9]{1,2}\.[0-9]{0,2}\n    \},\n    "alive": "(Alive|Deceased)",\n"#,
+    r#"    "patronus": "[\w\d\s]{1,16}",\n    "bogart": "[\w\d\s]{1,16}"\n\}"#,
+);
+const QUESTION: &str = "<|im_start|>user\nHarry Potter is a character in Harry Potter. Please fill in the following \
+                        information about this character.<|im_end|>\n<|im_start|>assistant\n";
+
+fn main() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    tokio.block_on(async { tokio::spawn(measure(Flags::read())).await.unwrap() });
+}
+
+async fn measure(flags: Flags) {
+    let rounds: usize = flags.number("rounds", 5);
+    let with = |jump_forward| EngineLimits { jump_forward, ..EngineLimits::default() };
+    let jumping = MeasuredEngine::start_with(&flags, with(true)).await;
+    let stepping = MeasuredEngine::start_with(&flags, with(false)).await;
+    let tokenizer = Arc::clone(&stepping.engine.models()[0].tokenizer);
+    let prompt: Arc<[TokenId]> = tokenizer
+        .encode(&[sglhost_text::Segment { text: QUESTION.into(), kind: sglhost_text::SegmentKind::Markup }])
+        .into();
+    let schema = Constraint::json_schema(SCHEMA, &tokenizer).unwrap();
+    let character = Constraint::regex(CHARACTER, &tokenizer).unwrap();
+
+    let (mut free, mut json, mut with, mut without) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut tokens, mut forced) = (0, 0_usize);
+    // The first round warms caches up and is not counted.
+    for round in 0..=rounds {
+        let together = |constraint: Option<Constraint>| together(&stepping, &prompt, constraint, round as u64);
+        let (first, second) = (together(None).await, together(Some(schema.clone())).await);
+        let (stepped, _) = one(&stepping, &prompt, &character, round as u64).await;
+        let (jumped, outcome) = one(&jumping, &prompt, &character, round as u64).await;
+        if round > 0 {
+            free.push(first);
+            json.push(second);
+            without.push(stepped);
+            with.push(jumped);
+            tokens += outcome.usage.completion_tokens;
+            forced += outcome.forced_tokens;
+        }
+    }
+    println!("| {SEQUENCES} sequences of {TOKENS} tokens | µs per sampled token, median (lowest to highest) | ratio |");
+    println!("| --- | ---: | ---: |");
+    let each = 1e6 / (SEQUENCES * u64::from(TOKENS)) as f64;
+    println!("| free text | {} | 1 |", shown(&free, each));
+    println!("| JSON Schema | {} | {:.3} |\n", shown(&json, each), ratio(&json, &free));
+    println!("| character_gen, one sequence | ms, median (lowest to highest) | ratio |");
+    println!("| --- | ---: | ---: |");
+    println!("| without jump-forward | {} | 1 |", shown(&without, 1e3));
+    println!("| with ({forced} of {tokens} tokens forced) | {} | {:.3} |", shown(&with, 1e3), ratio(&with, &without));
+}
+
+/// Median of the rounds' ratios: what drifts over the run falls out.
+fn ratio(times: &[Duration], base: &[Duration]) -> f64 {
+    let mut ratios: Vec<f64> = times.iter().zip(base).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
+
+fn shown(times: &[Duration], scale: f64) -> String {
+    let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * scale).collect();
+    times.sort_by(f64::total_cmp);
+    format!("{:.1} ({:.1} to {:.1})", times[times.len() / 2], times[0], times[times.len() - 1])
+}
+
+/// Time of all sequences, from the first submission to the last end.
+async fn together(
+    measured: &MeasuredEngine,
+    prompt: &Arc<[TokenId]>,
+    constraint: Option<Constraint>,
+    round: u64,
+) -> Duration {
+    let started = Instant::now();
+    let calls: Vec<_> = (0..SEQUENCES)
+        .map(|sequence| {
+            let params = SamplingParams {
+                max_tokens: TOKENS,
+                ignore_eos: true,
+                seed: Some(round * SEQUENCES + sequence),
+                ..SamplingParams::default()
+            };
+            let work = Work::Generate { params: Box::new(params), constraint: constraint.clone() };
+            tokio::spawn(outcome(measured, Arc::clone(prompt), work, sequence))
+        })
+        .collect();
+    for call in calls {
+        let outcome = call.await.unwrap();
+        assert_eq!(outcome.tokens.len(), TOKENS as usize, "{}", outcome.text);
+    }
+    started.elapsed()
+}
+
+async fn one(
+    measured: &MeasuredEngine,
+    prompt: &Arc<[TokenId]>,
+    constraint: &Constraint,
+    round: u64,
+) -> (Duration, Outcome) {
+    let started = Instant::now();
+    let params = SamplingParams { max_tokens: 256, seed: Some(round), ..SamplingParams::default() };
+    let work = Work::Generate { params: Box::new(params), constraint: Some(constraint.clone()) };
+    let outcome = outcome(measured, Arc::clone(prompt), work, 1000).await;
+    (started.elapsed(), outcome)
+}
+
+fn outcome(
+    measured: &MeasuredEngine,
+    prompt: Arc<[TokenId]>,
+    work: Work,
+    run: u64,
+) -> impl Future<Output = Outcome> + Send + 'static {
+    let mut call = measured.engine.submit(request(&TenantId("bench".into()), RunId(run), prompt, work)).unwrap();
+    async move {
+        loop {
+            match call.events.recv().await.unwrap() {
+                CallEvent::Delta(_) => {}
+                CallEvent::Finished(outcome) => return *outcome,
+                CallEvent::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+}
