@@ -27,6 +27,12 @@ pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 5_000_000;
 pub const FORCED_BYTES_MAX: usize = 4096;
 /// Bytes of a JSON Schema, a Lark grammar or structural tags, before they are parsed.
 pub const GRAMMAR_BYTES_MAX: usize = 512 << 10;
+/// Schemas within a JSON Schema, itself among them; compiling one takes up to 15 KiB.
+pub const GRAMMAR_SCHEMAS_MAX: usize = 3000;
+/// References in a schema, and definitions in a Lark grammar, which may form one chain: compilers recurse along it.
+pub const GRAMMAR_DEFINITIONS_MAX: usize = 8192;
+/// Regular expressions that one text may have to match all of: each more doubles the time that compiling them may take.
+pub const GRAMMAR_PATTERNS_MEETING_MAX: usize = 16;
 /// Symbols in a grammar's productions.
 pub const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
 /// Steps of the lexer's compiler for one grammar, some 10 ms and 50 MiB.
@@ -40,7 +46,7 @@ pub const GRAMMAR_ROW_ITEMS_MAX: usize = 2000;
 /// States of a grammar's lexer, 1 to 2 KiB each.
 pub const GRAMMAR_LEXER_STATES_MAX: usize = 32_768;
 /// Structures, and triggers, of one structural tag.
-pub const STRUCTURAL_TAGS_MAX: usize = 256;
+pub const STRUCTURAL_TAGS_MAX: usize = 128;
 /// Bytes of one `append`; a context of 128 Ki tokens is about 0.5 MiB of text.
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
 /// Steps of one rendering of a chat template, which comes with the model; real ones take under 10,000.

@@ -305,11 +305,34 @@ fn too_ambiguous() -> Error {
     ))
 }
 
-/// What a compiler complains of, without the state it was in.
+/// What a compiler complains of, without the state it was in, and not all of a line that it shows.
 fn message(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let text = text.split("\n<").next().unwrap_or_default();
-    text.trim().to_owned()
+    let text = text.split("\n<").next().unwrap_or_default().trim();
+    match text.char_indices().nth(MESSAGE_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+const MESSAGE_CHARACTERS_MAX: usize = 1000;
+
+/// Refuses text with more references and definitions than a compiler may have to follow one after another.
+pub(super) fn check_definitions(text: &str, what: &str) -> Result<(), Error> {
+    let references = text.matches("\"$ref\"").count();
+    // A definition of Lark's is a name and a colon; in JSON there is a quotation mark between them.
+    let names = |(at, _): &(usize, &str)| {
+        let before = text[..*at].trim_end().bytes().next_back();
+        before.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_]}".contains(&byte))
+    };
+    let definitions = text.match_indices(':').filter(names).count();
+    let max = limits::GRAMMAR_DEFINITIONS_MAX;
+    if references.max(definitions) > max {
+        return Err(Error::limit(format!(
+            "{what}: {references} references and {definitions} definitions; the limit is {max} of each (GRAMMAR_DEFINITIONS_MAX)"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether the complaint is about size, in words of our own.

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use sglhost_core::{Error, limits};
 
-use super::{context_free::ContextFree, json_schema, pattern};
+use super::{
+    context_free::{ContextFree, check_definitions},
+    json_schema, pattern,
+};
 use crate::Tokenizer;
 
 #[derive(Deserialize)]
@@ -38,6 +41,7 @@ pub(super) fn compile(text: &str, tokenizer: &Arc<Tokenizer>) -> Result<ContextF
     if text.len() > max {
         return Err(invalid_limit(format!("{} bytes; the limit is {max} (GRAMMAR_BYTES_MAX)", text.len())));
     }
+    check_definitions(text, "structural tag")?;
     let tags: Tags = serde_json::from_str(text).map_err(invalid)?;
     let grammar = tags.grammar()?;
     ContextFree::new(TopLevelGrammar::from_lark(grammar), tokenizer, |message| {
