@@ -84,15 +84,36 @@ STRING: /"[^"\n]*"/
 
 #[test]
 fn json_inside_a_grammar() {
+    // Written, refused and made stricter as a schema by itself.
     check(
         r#"
-start: "call " NAME " " arguments
+start: "call " NAME " " arguments | "%json {\"x\": 1}"
 NAME: /[a-z]+/
-arguments: %json { "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"], "additionalProperties": false }
+arguments: %json {
+    "type": "object",
+    "properties": { "n": { "type": "integer" }, "d": { "type": "string", "format": "date" } },
+    "required": ["n"]
+} "."
 "#,
-        &["call f {\"n\":1}"],
-        &["call f {}", "call f {\"n\":\"1\"}", "call {\"n\":1}"],
+        &["call f {\"n\": 1}.", "call f {\"n\": 1, \"d\": \"2024-02-29\", \"m\": {\"k\": []}}.", "%json {\"x\": 1}"],
+        &[
+            "call f {}.",
+            "call f {\"n\": \"1\"}.",
+            "call f {\"n\":1}.",
+            "call {\"n\": 1}.",
+            "call f {\"n\": 1}",
+            "call f {\"n\": 1, \"d\": \"2023-02-29\"}.",
+            "call f {\"\\u006e\": 1}.",
+        ],
     );
+    let refuse = |grammar: &str, code: ErrorCode, part: &str| {
+        let error = Constraint::lark(grammar, tokenizer()).unwrap_err();
+        assert_eq!(error.code, code, "{grammar}: {error}");
+        assert!(error.message.contains(part), "{grammar}: {error}");
+    };
+    refuse("start: %json { \"not\": {} }", ErrorCode::Unsupported, "not");
+    refuse("start: %json { \"format\": \"colour\" }", ErrorCode::Unsupported, "colour");
+    refuse("start: %json {\n\"type\":\n\"integer\"\n}\nb c", ErrorCode::Invalid, "5(");
 }
 
 #[test]

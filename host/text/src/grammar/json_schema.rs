@@ -42,13 +42,14 @@ pub(super) fn written_in_one_line(mut schema: Value, what: &str) -> Result<Value
         Value::Object(_) => {}
         _ => return Err(Error::invalid(format!("{what}: a schema is an object, `true` or `false`"))),
     }
+    let speaks_of_controls = speaks_of_controls(&schema);
     prepare(&mut schema).map_err(|error| Error::new(error.code, format!("{what}: {}", error.message)))?;
     let defaults = json!({
         "whitespace_flexible": false,
         "item_separator": ", ",
         "key_separator": ": ",
         // With `u` a name spelled with `\u0061` would pass for another than `a`. Without it there is no control character.
-        "json_allowed_escapes": if speaks_of_controls(&schema) { "nrbtf\\\"u" } else { "nrbtf\\\"" },
+        "json_allowed_escapes": if speaks_of_controls { "nrbtf\\\"u" } else { "nrbtf\\\"" },
     });
     let options = &mut schema[OPTIONS];
     match (defaults, &mut *options) {
@@ -255,6 +256,9 @@ fn prepare_one(keywords: &mut Map<String, Value>, draft: Draft) -> Result<(), Er
             *value = Value::from(number as u64);
         }
     }
+    if let Some(Value::String(pattern)) = keywords.get_mut("pattern") {
+        *pattern = with_spaces_of_ecmascript(pattern);
+    }
     if let Some(pattern) = keywords.get("format").and_then(Value::as_str).and_then(stricter) {
         match (keywords.contains_key("pattern"), keywords.get_mut("allOf")) {
             (false, _) => drop(keywords.insert("pattern".to_owned(), pattern.into())),
@@ -319,6 +323,25 @@ fn check_divisors(divisors: &[f64]) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// A pattern in which `\s` is what it is in ECMAScript: with U+FEFF and without U+0085, which is Unicode's.
+fn with_spaces_of_ecmascript(pattern: &str) -> String {
+    const SPACES: &str =
+        "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
+    let mut out = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        match (character, (character == '\\').then(|| characters.next()).flatten()) {
+            ('\\', Some('s')) => out.extend(["[", SPACES, "]"]),
+            ('\\', Some('S')) => out.extend(["[^", SPACES, "]"]),
+            (character, escaped) => {
+                out.push(character);
+                out.extend(escaped);
+            }
+        }
+    }
+    out
 }
 
 /// What `llguidance`'s expression for a format leaves open.
