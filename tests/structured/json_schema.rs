@@ -414,6 +414,8 @@ fn what_llguidance_alone_would_admit_is_not() {
         assert_eq!(error.code, code, "{schema}: {error}");
         assert!(error.message.contains(part), "{schema}: {error}");
     };
+    let limit = json!({ "type": "object", "properties": { "limit": false }, "required": ["limit"] });
+    refuse(limit, ErrorCode::Invalid, "limit");
     refuse(json!({ "minProperties": 2 }), ErrorCode::Unsupported, "minProperties");
     refuse(json!({ "const": 9_007_199_254_740_993_u64 }), ErrorCode::Unsupported, "9007199254740993");
     let old = "http://json-schema.org/draft-04/schema#";

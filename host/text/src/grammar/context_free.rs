@@ -338,8 +338,10 @@ pub(super) fn check_definitions(text: &str, what: &str) -> Result<(), Error> {
 /// Whether the complaint is about size, in words of our own.
 fn too_large(error: &anyhow::Error) -> Option<Error> {
     let text = format!("{error:#}");
-    let sizes = ["fuel", "too large", "too big", "limit", "too complex", "exceeded"];
-    sizes.iter().any(|word| text.contains(word)).then(|| {
+    let sizes = ["fuel", "too large", "too big", "limit", "too complex", "exceeded", "determine if"];
+    // What cannot be satisfied quotes the author's names, of which one may be `limit`.
+    let is_size = !text.contains("Unsatisfiable schema") && sizes.iter().any(|word| text.contains(word));
+    is_size.then(|| {
         Error::new(
             ErrorCode::LimitExceeded,
             format!(
