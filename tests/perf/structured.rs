@@ -1,10 +1,12 @@
 //! What constraints cost and save in the CPU engine, in one run, rounds alternating.
 //!
-//! `structured [--model PATH] [--threads N] [--rounds N]` prints two tables:
+//! `structured [--model PATH] [--threads N] [--rounds N]` prints three tables:
 //!
 //! - 16 sequences that write JSON under a schema, against 16 that write as much free text, both without jump-forward, so
 //!   that as many tokens are sampled: what masks cost a token.
 //! - the `character_gen` program of the seed (its prompt and regex), with and without jump-forward.
+//! - the time between two tokens of 4 sequences of free text, beside 4 whose masks are cheap, and beside 4 whose masks are
+//!   as slow as the limits allow.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
 
@@ -17,7 +19,7 @@ use std::{
 
 use measured_engine::{Flags, MeasuredEngine, request};
 use sglhost_core::{RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
-use sglhost_engine::{CallEvent, Engine, Outcome, Work};
+use sglhost_engine::{Call, CallEvent, Engine, Outcome, Work};
 use sglhost_text::Constraint;
 
 const SEQUENCES: u64 = 16;
@@ -43,6 +45,11 @@ const CHARACTER: &str = concat!(
     r#"        "length": [0-9]{1,2}\.[0-9]{0,2}\n    \},\n    "alive": "(Alive|Deceased)",\n"#,
     r#"    "patronus": "[\w\d\s]{1,16}",\n    "bogart": "[\w\d\s]{1,16}"\n\}"#,
 );
+const BESIDE: u64 = 4;
+/// A pattern whose every mask is cheap, and constraints that are built to be slow.
+const CHEAP: &str = "[a-z ]{1000,}";
+const SLOW_REGEX: &str = r"(?s).*[ae].{120}";
+const SLOW_LARK: &str = "start: e\ne: e e | /[a-z ,.]+/ | /[A-Z][a-z]*/ | /[^a]+/\n";
 const QUESTION: &str = "<|im_start|>user\nHarry Potter is a character in Harry Potter. Please fill in the following \
                         information about this character.<|im_end|>\n<|im_start|>assistant\n";
 
@@ -56,6 +63,7 @@ async fn measure(flags: Flags) {
     let with = |jump_forward| EngineLimits { jump_forward, ..EngineLimits::default() };
     let jumping = MeasuredEngine::start_with(&flags, with(true)).await;
     let stepping = MeasuredEngine::start_with(&flags, with(false)).await;
+    let stepping = Arc::new(stepping);
     let tokenizer = Arc::clone(&stepping.engine.models()[0].tokenizer);
     let prompt: Arc<[TokenId]> = tokenizer
         .encode(&[sglhost_text::Segment { text: QUESTION.into(), kind: sglhost_text::SegmentKind::Markup }])
@@ -88,7 +96,63 @@ async fn measure(flags: Flags) {
     println!("| character_gen, one sequence | ms, median (lowest to highest) | ratio |");
     println!("| --- | ---: | ---: |");
     println!("| without jump-forward | {} | 1 |", shown(&without, 1e3));
-    println!("| with ({forced} of {tokens} tokens forced) | {} | {:.3} |", shown(&with, 1e3), ratio(&with, &without));
+    println!("| with ({forced} of {tokens} tokens forced) | {} | {:.3} |\n", shown(&with, 1e3), ratio(&with, &without));
+
+    println!("| between two tokens of {BESIDE} free texts, beside | ms, p50 | p99 | highest |");
+    println!("| --- | ---: | ---: | ---: |");
+    let regex = |pattern| Constraint::regex(pattern, &tokenizer).unwrap();
+    let cases = [
+        ("free texts", None),
+        ("cheap masks", Some(regex(CHEAP))),
+        ("a slow regex", Some(regex(SLOW_REGEX))),
+        ("a slow grammar", Some(Constraint::lark(SLOW_LARK, &tokenizer).unwrap())),
+    ];
+    for (name, constraint) in cases {
+        let mut gaps = Vec::new();
+        for round in 0..rounds {
+            gaps.extend(gaps_beside(&stepping, &prompt, constraint.as_ref(), round as u64).await);
+        }
+        gaps.sort();
+        let at = |percent: usize| gaps[(gaps.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+        println!("| {name} | {:.1} | {:.1} | {:.1} |", at(50), at(99), at(100));
+    }
+}
+
+/// The times between two pieces of the free texts.
+async fn gaps_beside(
+    measured: &MeasuredEngine,
+    prompt: &Arc<[TokenId]>,
+    constraint: Option<&Constraint>,
+    round: u64,
+) -> Vec<Duration> {
+    let start = |sequence: u64, constraint: Option<&Constraint>| {
+        let seed = Some(1000 + round * 2 * BESIDE + sequence);
+        let params = SamplingParams { max_tokens: TOKENS, ignore_eos: true, seed, ..SamplingParams::default() };
+        let work = Work::Generate { params: Box::new(params), constraint: constraint.cloned() };
+        measured.engine.submit(request(&TenantId("bench".into()), RunId(sequence), Arc::clone(prompt), work)).unwrap()
+    };
+    let beside: Vec<_> = (0..BESIDE).map(|sequence| start(sequence, constraint)).collect();
+    let free: Vec<_> = (0..BESIDE).map(|sequence| tokio::spawn(gaps(start(BESIDE + sequence, None)))).collect();
+    let mut all = Vec::new();
+    for call in free {
+        all.extend(call.await.unwrap());
+    }
+    drop(beside);
+    all
+}
+
+async fn gaps(mut call: Call) -> Vec<Duration> {
+    let mut gaps = Vec::new();
+    let mut last = None;
+    while let Some(event) = call.events.recv().await {
+        if let CallEvent::Failed(error) = event {
+            panic!("{error}");
+        }
+        gaps.extend(last.replace(Instant::now()).map(|last| last.elapsed()));
+    }
+    // What comes after the first piece: the prompt is no part of it.
+    gaps.drain(..1.min(gaps.len()));
+    gaps
 }
 
 /// Median of the rounds' ratios: what drifts over the run falls out.

@@ -23,10 +23,12 @@ pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
 /// Automaton states looked at for one mask, some 50 ms; a constraint that needs more ends its call with an error. Real
 /// ones stay below a tenth of it.
 pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 5_000_000;
-/// Bytes that a regular expression forces at once; what comes after is forced at the next token.
+/// Bytes that a constraint forces at once; what comes after is forced at the next token.
 pub const FORCED_BYTES_MAX: usize = 4096;
-/// Bytes of a JSON Schema, a Lark grammar or structural tags, before they are parsed.
+/// Bytes of a JSON Schema or structural tags, before they are parsed.
 pub const GRAMMAR_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a Lark grammar: its compiler needs up to 1 KiB of stack for each.
+pub const LARK_BYTES_MAX: usize = 64 << 10;
 /// Schemas within a JSON Schema, itself among them; compiling one takes up to 15 KiB.
 pub const GRAMMAR_SCHEMAS_MAX: usize = 3000;
 /// References in a schema, and definitions in a Lark grammar, which may form one chain: compilers recurse along it.
@@ -37,12 +39,13 @@ pub const GRAMMAR_PATTERNS_MEETING_MAX: usize = 16;
 pub const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
 /// Steps of the lexer's compiler for one grammar, some 10 ms and 50 MiB.
 pub const GRAMMAR_COMPILE_FUEL_MAX: u64 = 500_000;
-/// Steps of the lexer for one mask, some 15 ms.
-pub const GRAMMAR_MASK_FUEL_MAX: u64 = 200_000;
-/// Parser items for one mask, some 3 ms.
-pub const GRAMMAR_MASK_ITEMS_MAX: usize = 50_000;
-/// Parser items at one byte of the output: how ambiguous a grammar may be.
-pub const GRAMMAR_ROW_ITEMS_MAX: usize = 2000;
+/// Steps of the lexer for one mask, some 7 ms.
+pub const GRAMMAR_MASK_FUEL_MAX: u64 = 100_000;
+/// Parser items for one mask, some 1 ms where rows are short.
+pub const GRAMMAR_MASK_ITEMS_MAX: usize = 20_000;
+/// Parser items at one byte of the output: how ambiguous a grammar may be. A row takes time in the square of it: with 500 a
+/// mask at most some 20 ms and a token 6, with 2000 a second. Of 210 schemas from the world none needs 200.
+pub const GRAMMAR_ROW_ITEMS_MAX: usize = 500;
 /// States of a grammar's lexer, 1 to 2 KiB each.
 pub const GRAMMAR_LEXER_STATES_MAX: usize = 32_768;
 /// Structures, and triggers, of one structural tag.
@@ -83,7 +86,7 @@ pub const CONSTRAINTS_CACHED_MAX: usize = 64;
 /// Bytes that these take together, with what is remembered of their states; looked at whenever one is asked for.
 pub const CONSTRAINTS_CACHED_BYTES_MAX: usize = 256 << 20;
 /// Bytes of stack that a constraint is compiled on, most of it never touched: compilers recurse along references and
-/// groups, some 2 KB for each in a debug build, and a grammar of [`GRAMMAR_BYTES_MAX`] may have one for each two bytes.
+/// groups, some 2 KB for each in a debug build, and a grammar of [`LARK_BYTES_MAX`] may have one for each two bytes.
 pub const CONSTRAINT_STACK_BYTES: usize = 1 << 30;
 /// Constraints that are compiled at once; more wait.
 pub const CONSTRAINTS_COMPILING_MAX: usize = 2;

@@ -262,7 +262,7 @@ fn check_size(spec: &ConstraintSpec) -> Result<(), Error> {
             "GRAMMAR_BYTES_MAX",
             "leave out descriptions and examples, put what is repeated into $defs, or generate in several calls",
         ),
-        ConstraintSpec::Lark(_) => (limits::GRAMMAR_BYTES_MAX, "GRAMMAR_BYTES_MAX", "generate in several calls"),
+        ConstraintSpec::Lark(_) => (limits::LARK_BYTES_MAX, "LARK_BYTES_MAX", "generate in several calls"),
     };
     let (kind, bytes) = (kind(spec), spec.len());
     if bytes > max {
@@ -385,7 +385,7 @@ mod tests {
                 "1025 choices; a constraint takes at most 1024 (CHOICES_MAX); ",
             ),
             (ConstraintSpec::JsonSchema(text(524_289)), "JSON Schema: 524289 bytes; the limit is 524288 (GRAMMAR_"),
-            (ConstraintSpec::Lark(text(524_289)), "Lark grammar: 524289 bytes; the limit is 524288 (GRAMMAR_BYTES_MAX"),
+            (ConstraintSpec::Lark(text(65_537)), "Lark grammar: 65537 bytes; the limit is 65536 (LARK_BYTES_MAX"),
             (ConstraintSpec::StructuralTag(text(524_289)), "structural tag: 524289 bytes; the limit is 524288 "),
         ] {
             let error = check_size(&spec).unwrap_err();

@@ -236,9 +236,12 @@ impl ContextFreeState {
             return (Vec::new(), [false; 256]);
         }
         let forced = self.guarded(|parser| {
-            let bytes = parser.force_bytes();
+            let mut bytes = parser.force_bytes();
             let mut next = [false; 256];
-            if !bytes.is_empty() {
+            if bytes.len() > limits::FORCED_BYTES_MAX {
+                next[usize::from(bytes[limits::FORCED_BYTES_MAX])] = true;
+                bytes.truncate(limits::FORCED_BYTES_MAX);
+            } else if !bytes.is_empty() {
                 parser.parser.with_recognizer(|recognizer| {
                     recognizer.trie_started("forced");
                     (0..=u8::MAX).for_each(|byte| next[usize::from(byte)] = recognizer.byte_allowed(byte));

@@ -14,9 +14,9 @@ use crate::Tokenizer;
 
 /// Compiles a grammar.
 pub(super) fn compile(grammar: &str, tokenizer: &Arc<Tokenizer>) -> Result<ContextFree, Error> {
-    let max = limits::GRAMMAR_BYTES_MAX;
+    let max = limits::LARK_BYTES_MAX;
     if grammar.len() > max {
-        return Err(Error::limit(format!("Lark: {} bytes; the limit is {max} (GRAMMAR_BYTES_MAX)", grammar.len())));
+        return Err(Error::limit(format!("Lark: {} bytes; the limit is {max} (LARK_BYTES_MAX)", grammar.len())));
     }
     check_definitions(grammar, "Lark")?;
     // Those in literals are counted too: few grammars have more.

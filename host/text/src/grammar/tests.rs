@@ -293,7 +293,7 @@ fn a_mask_that_others_interrupt_is_the_same() {
     let texts: Vec<String> = (0..40).map(|length| "abcé".chars().cycle().take(length).collect()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.contains("ca")).collect();
     let masks = |constraint: &Constraint| -> Vec<Arc<TokenMask>> {
-        let mut state = |text: &str| {
+        let state = |text: &str| {
             let mut state = constraint.start();
             state.advance_bytes(text.as_bytes()).then(|| state.mask())
         };
