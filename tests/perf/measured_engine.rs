@@ -19,6 +19,7 @@ const WARM_UP_TOKENS: (usize, u32) = (256, 16);
 /// An engine, and what it has computed since it was warm.
 pub(crate) struct MeasuredEngine {
     pub(crate) engine: Arc<EngineHandle>,
+    #[allow(dead_code, reason = "each example takes its own part of this file")]
     pub(crate) clock: Arc<SystemClock>,
     /// Microseconds that the engine spent in its model.
     busy: Arc<AtomicU64>,
@@ -29,7 +30,7 @@ pub(crate) struct MeasuredEngine {
 impl MeasuredEngine {
     /// Opens the model that the flags name and computes something else's tokens until it is warm: `--model PATH`,
     /// `--threads N`, `--kv-tokens N`.
-    #[allow(dead_code, reason = "each example takes its own part of this file")]
+    #[allow(dead_code, reason = "as `clock`")]
     pub(crate) async fn start(flags: &Flags) -> Self {
         Self::start_with(flags, EngineLimits::default()).await
     }
@@ -71,7 +72,7 @@ impl MeasuredEngine {
 
     /// Forward passes, the tokens that went through them, the time that they and their sampling took, and what memory
     /// pressure did.
-    #[allow(dead_code, reason = "as `start`")]
+    #[allow(dead_code, reason = "as `clock`")]
     pub(crate) fn counted(&self) -> Value {
         let metrics = self.engine.metrics().next().unwrap();
         json!({

@@ -3,7 +3,8 @@
 //! `structured [--model PATH] [--threads N] [--rounds N]` prints three tables:
 //!
 //! - 16 sequences that write JSON under a schema, against 16 that write as much free text, both without jump-forward, so
-//!   that as many tokens are sampled: what masks cost a token.
+//!   that as many tokens are sampled: what masks cost a token. Once with strings of any length, and once with short ones,
+//!   whose masks are costly: near a `maxLength` each token has to be looked at.
 //! - the `character_gen` program of the seed (its prompt and regex), with and without jump-forward.
 //! - the time between two tokens of 4 sequences of free text, beside 4 whose masks are cheap, and beside 4 whose masks are
 //!   as slow as the limits allow.
@@ -37,6 +38,8 @@ const SCHEMA: &str = r#"{
         "required": ["name", "age", "kind", "house", "tags"], "additionalProperties": false
     }
 }"#;
+/// What makes its strings short.
+const SHORT: [&str; 3] = [r#", "maxLength": 40"#, r#", "maxLength": 20"#, r#", "maxLength": 12"#];
 const CHARACTER: &str = concat!(
     r#"\{\n    "name": "[\w\d\s]{1,16}",\n    "house": "(Gryffindor|Slytherin|Ravenclaw|Hufflepuff)",\n"#,
     r#"    "blood status": "(Pure-blood|Half-blood|Muggle-born)",\n"#,
@@ -68,20 +71,24 @@ async fn measure(flags: Flags) {
     let prompt: Arc<[TokenId]> = tokenizer
         .encode(&[sglhost_text::Segment { text: QUESTION.into(), kind: sglhost_text::SegmentKind::Markup }])
         .into();
-    let schema = Constraint::json_schema(SCHEMA, &tokenizer).unwrap();
+    let short = Constraint::json_schema(SCHEMA, &tokenizer).unwrap();
+    let schema = SHORT.iter().fold(SCHEMA.to_owned(), |schema, short| schema.replace(short, ""));
+    let schema = Constraint::json_schema(&schema, &tokenizer).unwrap();
     let character = Constraint::regex(CHARACTER, &tokenizer).unwrap();
 
-    let (mut free, mut json, mut with, mut without) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut free, mut json, mut tight, mut with, mut without] = [const { Vec::new() }; 5];
     let (mut tokens, mut forced) = (0, 0_usize);
     // The first round warms caches up and is not counted.
     for round in 0..=rounds {
         let together = |constraint: Option<Constraint>| together(&stepping, &prompt, constraint, round as u64);
         let (first, second) = (together(None).await, together(Some(schema.clone())).await);
+        let third = together(Some(short.clone())).await;
         let (stepped, _) = one(&stepping, &prompt, &character, round as u64).await;
         let (jumped, outcome) = one(&jumping, &prompt, &character, round as u64).await;
         if round > 0 {
             free.push(first);
             json.push(second);
+            tight.push(third);
             without.push(stepped);
             with.push(jumped);
             tokens += outcome.usage.completion_tokens;
@@ -92,7 +99,12 @@ async fn measure(flags: Flags) {
     println!("| --- | ---: | ---: |");
     let each = 1e6 / (SEQUENCES * u64::from(TOKENS)) as f64;
     println!("| free text | {} | 1 |", shown(&free, each));
-    println!("| JSON Schema | {} | {:.3} |\n", shown(&json, each), ratio(&json, &free));
+    println!("| JSON Schema | {} | {:.3} |", shown(&json, each), ratio(&json, &free));
+    println!(
+        "| with strings of at most 12 to 40 characters | {} | {:.3} |\n",
+        shown(&tight, each),
+        ratio(&tight, &free)
+    );
     println!("| character_gen, one sequence | ms, median (lowest to highest) | ratio |");
     println!("| --- | ---: | ---: |");
     println!("| without jump-forward | {} | 1 |", shown(&without, 1e3));

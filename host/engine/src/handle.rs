@@ -100,7 +100,12 @@ impl EngineHandle {
             end_tokens.dedup();
             let (sender, inbox) = sync_channel(handle.limits.queued_max);
             let metrics = Arc::new(EngineMetrics::default());
-            let masks = MaskPool::start(handle.limits.mask_threads, clock.clone(), metrics.clone())?;
+            let masks = MaskPool::start(
+                handle.limits.mask_threads,
+                served.runner.runs_ahead(),
+                clock.clone(),
+                metrics.clone(),
+            )?;
             let limits = handle.limits.clone();
             let engine = EngineLoop::new(served.runner, limits, clock.clone(), inbox, masks, metrics.clone());
             let lost = engine.lost();

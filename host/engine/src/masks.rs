@@ -23,14 +23,17 @@ use crate::EngineMetrics;
 /// How long a step waits for masks that workers have begun, all rows together: next to nothing of a step's time, and ten
 /// times what a usual mask takes.
 pub(crate) const GRACE: Duration = Duration::from_micros(500);
-/// A call one of whose masks took longer than [`GRACE`] is *slow* until so many in a row did not: nobody waits for its
-/// masks, and the engine's thread builds none of them.
+/// A call one of whose masks took longer than [`GRACE`] is *slow* until so many in a row did not, and after the second time
+/// twice as many, and so on: nobody waits for its masks, and the engine's thread builds none of them.
 const FORGIVEN_AFTER: u8 = 16;
 
 /// The threads that build an engine's masks. Dropping it ends them.
 pub(crate) struct MaskPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Whether the device computes while the engine's thread goes on. Where it does not, workers take the cores that it
+    /// computes with, and are left what is slow.
+    runs_ahead: bool,
     /// How often a new job says that it is not ready: lateness without threads, for tests.
     #[cfg(test)]
     pub(crate) delays: Option<Box<dyn FnMut() -> u32 + Send>>,
@@ -92,6 +95,7 @@ impl MaskPool {
     /// The operating system gave no thread.
     pub(crate) fn start(
         threads: Option<usize>,
+        runs_ahead: bool,
         clock: Arc<dyn Clock>,
         metrics: Arc<EngineMetrics>,
     ) -> io::Result<Self> {
@@ -111,6 +115,7 @@ impl MaskPool {
         let mut pool = Self {
             shared,
             workers: Vec::new(),
+            runs_ahead,
             #[cfg(test)]
             delays: None,
         };
@@ -256,8 +261,10 @@ impl Job {
 #[derive(Debug)]
 pub(crate) struct Constrained {
     place: Place,
-    /// Masks in a row that were no slower than [`GRACE`], up to [`FORGIVEN_AFTER`].
-    in_time: u8,
+    /// How many more masks have to be no slower than [`GRACE`] before the call is slow no more.
+    on_trial: u8,
+    /// How many had to be the last time.
+    trial: u8,
 }
 
 #[derive(Debug)]
@@ -271,7 +278,7 @@ enum Place {
 
 impl Constrained {
     pub(crate) fn new(state: ConstraintState) -> Self {
-        Self { place: Place::Here(state, None), in_time: FORGIVEN_AFTER }
+        Self { place: Place::Here(state, None), on_trial: 0, trial: FORGIVEN_AFTER / 2 }
     }
 
     /// The state, to go on with: the mask is none of the next token's. No job may be under way, as none is after the mask
@@ -300,6 +307,9 @@ impl Constrained {
             // What is remembered is not worth a hop to another thread.
             *mask = state.known_mask();
         }
+        if ask && !pool.runs_ahead && self.on_trial == 0 {
+            return;
+        }
         if mask.is_none()
             && let Place::Here(state, _) = std::mem::replace(&mut self.place, Place::Lost)
         {
@@ -317,7 +327,7 @@ impl Constrained {
                 }
             }
             Place::Away(job) => {
-                if self.in_time == FORGIVEN_AFTER
+                if self.on_trial == 0
                     && !job.is_held()
                     && let Some(state) = job.begin()
                 {
@@ -330,7 +340,7 @@ impl Constrained {
     /// Whether the mask is there, or that there is none is known, within `patience`.
     pub(crate) fn is_ready(&mut self, patience: Duration) -> bool {
         if let Place::Away(job) = &self.place
-            && let Some(built) = job.wait(if self.in_time == FORGIVEN_AFTER { patience } else { Duration::ZERO })
+            && let Some(built) = job.wait(if self.on_trial == 0 { patience } else { Duration::ZERO })
         {
             self.take_back(built);
         }
@@ -354,7 +364,12 @@ impl Constrained {
     }
 
     fn take_back(&mut self, built: Built) {
-        self.in_time = if built.took > GRACE { 0 } else { (self.in_time + 1).min(FORGIVEN_AFTER) };
+        if built.took > GRACE {
+            self.trial = self.trial.saturating_mul(2);
+            self.on_trial = self.trial;
+        } else {
+            self.on_trial = self.on_trial.saturating_sub(1);
+        }
         self.place = match built.state {
             Some((state, mask)) => Place::Here(state, Some(mask)),
             None => Place::Lost,

@@ -12,7 +12,7 @@ use crate::{SystemClock, tests::scripted};
 const LONG: Duration = Duration::from_secs(60);
 
 fn pool(threads: usize) -> MaskPool {
-    MaskPool::start(Some(threads), Arc::new(SystemClock::default()), Arc::default()).unwrap()
+    MaskPool::start(Some(threads), true, Arc::new(SystemClock::default()), Arc::default()).unwrap()
 }
 
 fn constrained() -> Constrained {
@@ -69,7 +69,7 @@ fn this_thread_helps_where_nobody_has_begun_and_no_mask_was_slow() {
         constrained.place = Place::Away(Arc::new(Job { progress, done, delay: 0.into() }));
     };
     let (mut usual, mut slow) = (unknown(), unknown());
-    slow.in_time = FORGIVEN_AFTER - 1;
+    slow.on_trial = 1;
     submit(&mut usual);
     submit(&mut slow);
     usual.help(&pool);
@@ -92,12 +92,26 @@ fn a_slow_call_is_forgiven() {
         let mask = state.mask();
         Built { state: Some((state, mask)), took }
     };
-    constrained.take_back(built(GRACE * 2));
-    for _ in 0..FORGIVEN_AFTER {
-        assert!(constrained.in_time < FORGIVEN_AFTER);
-        constrained.take_back(built(GRACE));
+    for trial in [FORGIVEN_AFTER, FORGIVEN_AFTER * 2] {
+        constrained.take_back(built(GRACE * 2));
+        for _ in 0..trial {
+            assert!(constrained.on_trial > 0);
+            constrained.take_back(built(GRACE));
+        }
+        assert_eq!(constrained.on_trial, 0);
     }
-    assert_eq!(constrained.in_time, FORGIVEN_AFTER);
+}
+
+#[test]
+fn workers_are_left_what_is_slow_where_they_share_the_cores_with_the_device() {
+    let mut pool = MaskPool::start(Some(1), false, Arc::new(SystemClock::default()), Arc::default()).unwrap();
+    let (mut usual, mut slow) = (unknown(), unknown());
+    slow.on_trial = 1;
+    usual.start(&mut pool);
+    slow.start(&mut pool);
+    assert!(matches!(usual.place, Place::Here(_, None)) && matches!(slow.place, Place::Away(_)));
+    usual.help(&pool);
+    assert!(usual.mask().is_ok() && slow.has_come(&pool, LONG));
 }
 
 #[test]

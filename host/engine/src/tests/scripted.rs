@@ -372,7 +372,8 @@ impl Bench {
         let (inbox, receiver): (_, Receiver<Message>) = sync_channel(10_000);
         let jump_forward = limits.jump_forward;
         // What threads do is no script's: only where a test asks for them.
-        let masks = MaskPool::start(limits.mask_threads.or(Some(0)), clock.clone(), metrics.clone()).unwrap();
+        let masks =
+            MaskPool::start(limits.mask_threads.or(Some(0)), sizes.ahead, clock.clone(), metrics.clone()).unwrap();
         let engine = EngineLoop::new(Box::new(runner), limits, clock.clone(), receiver, masks, metrics.clone());
         Self { engine, clock, seen, fail, metrics, inbox, tokenizer: tokenizer(), jump_forward }
     }

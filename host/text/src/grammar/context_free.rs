@@ -89,8 +89,8 @@ impl Vocabulary {
 /// A grammar, and the parser in its first state.
 #[derive(Clone)]
 pub(super) struct ContextFree {
-    tokenizer: Arc<Tokenizer>,
-    start: Arc<TokenParser>,
+    /// With the first mask.
+    start: Arc<ContextFreeState>,
     grammar_bytes: usize,
     /// Bytes of the lexer before any output.
     first_lexer_bytes: usize,
@@ -118,21 +118,22 @@ impl ContextFree {
         let mut parser = parser.map_err(|error| too_large(&error).unwrap_or_else(|| explain(&message(&error))))?;
         parser.start_without_prompt();
         let lexer_bytes = parser.parser.lexer_stats().num_bytes;
-        let constraint = Self {
+        let grammar_bytes = grammar_bytes(parser.parser.grammar());
+        let shared_bytes = Arc::new(AtomicUsize::new(lexer_bytes));
+        let mut start = ContextFreeState {
             tokenizer: Arc::clone(tokenizer),
-            grammar_bytes: grammar_bytes(parser.parser.grammar()),
-            first_lexer_bytes: lexer_bytes,
-            lexer_bytes: Arc::new(AtomicUsize::new(lexer_bytes)),
-            start: Arc::new(parser),
+            parser,
+            lexer_bytes: Arc::clone(&shared_bytes),
+            mask: None,
+            failure: None,
         };
         // The first mask is the slowest, and shows a grammar that is too ambiguous, or admits nothing.
-        let mut start = constraint.start();
         if start.mask().is_empty() {
             return Err(start.failure.unwrap_or_else(|| {
                 Error::invalid("the constraint matches no text that the model's vocabulary can spell")
             }));
         }
-        Ok(constraint)
+        Ok(Self { start: Arc::new(start), grammar_bytes, first_lexer_bytes: lexer_bytes, lexer_bytes: shared_bytes })
     }
 
     /// Bytes that it takes before any output.
@@ -146,13 +147,7 @@ impl ContextFree {
     }
 
     pub(super) fn start(&self) -> ContextFreeState {
-        ContextFreeState {
-            tokenizer: Arc::clone(&self.tokenizer),
-            parser: (*self.start).clone(),
-            lexer_bytes: Arc::clone(&self.lexer_bytes),
-            mask: None,
-            failure: None,
-        }
+        (*self.start).clone()
     }
 }
 
