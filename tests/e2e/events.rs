@@ -77,7 +77,7 @@ fn read(events: &[Event]) -> Told {
                 under_way.get_mut(call).unwrap().1 += text;
                 *told.texts.get_mut(context).unwrap() += text;
             }
-            Event::CallFinished { call, context, name, text, finish_reason, usage } => {
+            Event::CallFinished { call, context, name, text, finish_reason, usage, .. } => {
                 let (started_at, streamed) = under_way.remove(call).unwrap();
                 assert_eq!(&streamed, text, "the stream is the final text");
                 told.calls.push(FinishedCall {

@@ -119,6 +119,9 @@ pub enum Event {
         finish_reason: FinishReason,
         /// What it used.
         usage: Usage,
+        /// How many of its tokens a constraint forced, so that nobody sampled them.
+        #[serde(default)]
+        forced_tokens: u64,
     },
     /// A call ended with an error.
     #[serde(rename = "call.failed")]
@@ -212,7 +215,15 @@ mod tests {
             Event::ContextText { context, text: text.clone() },
             Event::CallStarted { call, context, name: name.clone() },
             Event::CallDelta { call, context, text: text.clone() },
-            Event::CallFinished { call, context, name, text: text.clone(), finish_reason: FinishReason::Stop, usage },
+            Event::CallFinished {
+                call,
+                context,
+                name,
+                text: text.clone(),
+                finish_reason: FinishReason::Stop,
+                usage,
+                forced_tokens: 3,
+            },
             Event::CallFailed { call, context, error },
             Event::Emit { channel: text.clone(), data: text.clone() },
             Event::Log { stream: LogStream::Stdout, text },

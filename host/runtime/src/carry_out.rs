@@ -42,7 +42,9 @@ impl ContextTask {
                 self.run.add_usage(outcome.usage);
                 let finish_reason = outcome.finish_reason.unwrap_or(FinishReason::Stop);
                 let (text, usage) = (outcome.text.clone(), outcome.usage);
-                self.last_event(Event::CallFinished { call, context, name, text, finish_reason, usage }).await;
+                let forced_tokens = outcome.forced_tokens as u64;
+                let finished = Event::CallFinished { call, context, name, text, finish_reason, usage, forced_tokens };
+                self.last_event(finished).await;
                 ticket.finish(Ok(Arc::new(KeptOutcome { outcome, _bytes: kept })));
             }
             Err(error) => {

@@ -175,6 +175,7 @@ mod tests {
                 text: String::new(),
                 finish_reason: FinishReason::Stop,
                 usage: Usage::default(),
+                forced_tokens: 0,
             },
             _ => Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default(), cpu_time_us: 0 },
         }

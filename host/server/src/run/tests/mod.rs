@@ -183,6 +183,7 @@ fn call_finished(prompt_tokens: u64, completion_tokens: u64) -> Event {
         text: "be kind".to_owned(),
         finish_reason: FinishReason::Stop,
         usage: Usage { prompt_tokens, cached_tokens: 1, completion_tokens },
+        forced_tokens: 0,
     }
 }
 
