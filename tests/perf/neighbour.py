@@ -30,9 +30,9 @@ from machine import ROOT, TARGET, commit, processor
 GUEST = TARGET / "guests/wasm32-unknown-unknown/release/attacks.wasm"
 HARM = [
     "loop", "memory", "recursion", "recursion-in-memory", "emit", "contexts", "forks", "text", "handles", "log-much",
-    "regex-bombs", "result", "dropped-contexts", "emit-unawaited", "loop",
+    "regex-bombs", "schema-bombs", "result", "dropped-contexts", "emit-unawaited", "loop",
 ]
-WITH_MODEL = ["tokens", "endless", "forks-overlap", "calls", "scores"]
+WITH_MODEL = ["tokens", "endless", "forks-overlap", "calls", "scores", "slow-masks"]
 
 
 class Server:

@@ -113,6 +113,22 @@ async fn logging_much() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regex_bombs() {
+    let codes = constraint_bombs("regex-bombs").await;
+    // What an automaton that is built as it is needed can hold is taken, and bounded when it is used.
+    let known = ["limit-exceeded", "invalid", "ok"];
+    assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{codes:?}");
+    assert_eq!(codes[..3], ["limit-exceeded"; 3], "{codes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schema_bombs() {
+    let codes = constraint_bombs("schema-bombs").await;
+    let schemas = ["limit-exceeded", "limit-exceeded", "ok", "limit-exceeded", "invalid", "ok"];
+    assert_eq!(codes, [schemas.as_slice(), &["limit-exceeded", "invalid", "ok"]].concat());
+}
+
+/// What each of an attack's constraints was answered, while a neighbour goes on.
+async fn constraint_bombs(attack: &'static str) -> Vec<String> {
     let _alone = ALONE.lock().await;
     let cpu_budget = std::time::Duration::from_secs(10);
     let house = House::with(|setup| setup.run_limits = RunLimits { cpu_budget, ..setup.run_limits.clone() }).await;
@@ -120,19 +136,16 @@ async fn regex_bombs() {
     let before = resident_bytes();
     let attacker = tokio::spawn({
         let house = Arc::clone(&house);
-        async move { house.server.attack(&house.mallory, "regex-bombs").await }
+        async move { house.server.attack(&house.mallory, attack).await }
     });
     while !attacker.is_finished() {
-        house.neighbour("regex bombs").await;
+        house.neighbour(attack).await;
     }
     let run = attacker.await.unwrap();
-    let codes = run["result"].as_array().unwrap_or_else(|| panic!("{run}"));
-    // What an automaton that is built as it is needed can hold is taken, and bounded when it is used.
-    let known = ["limit-exceeded", "invalid", "ok"];
-    assert!(codes.iter().all(|code| known.iter().any(|known| code == known)), "{run}");
-    assert_eq!(codes[..3], ["limit-exceeded"; 3], "{run}");
-    house.settle("regex bombs").await;
+    let codes = serde_json::from_value(run["result"].clone()).unwrap_or_else(|error| panic!("{error}: {run}"));
+    house.settle(attack).await;
     assert!(resident_bytes() < before + (256 << 20), "{before} before, {} after", resident_bytes());
+    codes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,6 +34,8 @@ pub(crate) async fn run(attack: &str) -> Result<String, Error> {
         "scores" => scores().await,
         "constraints" => constraints().await,
         "regex-bombs" => regex_bombs().await,
+        "schema-bombs" => schema_bombs().await,
+        "slow-masks" => slow_masks().await,
         "result" => Ok(format!("\"{}\"", "x".repeat(2 << 20))),
         "not-json" => Ok("{".to_owned()),
         "error" => Err(Error { code: "program".to_owned(), message: "of its own".to_owned(), retryable: false }),
@@ -232,4 +234,53 @@ async fn regex_bombs() -> Result<String, Error> {
         codes.push(Constraint::regex(bomb).await.map_or_else(|error| error.code, |_| "ok".to_owned()));
     }
     Ok(format!("{codes:?}"))
+}
+
+/// Schemas and grammars that would take the machine's memory, or time without end, and some that are only large.
+async fn schema_bombs() -> Result<String, Error> {
+    let references: String = (0..9000).map(|n| format!(r##""d{n}":{{"$ref":"#/$defs/d{}"}},"##, n + 1)).collect();
+    let patterns: Vec<String> = (0..39).map(|n| format!(r#"{{"pattern":"a.{{{n}}}b"}}"#)).collect();
+    let words: Vec<String> = (0..40_000).map(|n| format!(r#""w{n}""#)).collect();
+    let schemas = [
+        format!(r##"{{"$defs":{{{references}"d9000":{{}}}},"$ref":"#/$defs/d0"}}"##),
+        format!(r#"{{"type":"string","allOf":[{}]}}"#, patterns.join(",")),
+        format!(r#"{{"enum":[{}]}}"#, words.join(",")),
+        format!(r#"{{"const":"{}"}}"#, "x".repeat(1 << 20)),
+        "[".repeat(100_000),
+        r#"{"type":"array","items":{"type":"string","maxLength":1000000},"minItems":1000000}"#.to_owned(),
+    ];
+    let doubling: String = (0..40).map(|n| format!("T{n}: T{} T{}\n", n + 1, n + 1)).collect();
+    let grammars = [
+        format!("start: T0\n{doubling}T40: \"a\"\n"),
+        format!("start: {}\"a\"{}\n", "(".repeat(10_000), ")".repeat(10_000)),
+        "start: start start start | \"a\" | \"\"\n".to_owned(),
+    ];
+    let mut codes = Vec::new();
+    for schema in schemas {
+        codes.push(Constraint::json_schema(schema).await.map_or_else(|error| error.code, |_| "ok".to_owned()));
+    }
+    for grammar in grammars {
+        codes.push(Constraint::lark(grammar).await.map_or_else(|error| error.code, |_| "ok".to_owned()));
+    }
+    Ok(format!("{codes:?}"))
+}
+
+/// Calls whose every mask takes as long as the limits allow.
+async fn slow_masks() -> Result<String, Error> {
+    let regex = Constraint::regex("(?s).*[ae].{120}".to_owned()).await?;
+    let grammar = Constraint::lark("start: e\ne: e e e | e e | \"a\" | \"b\"\n".to_owned()).await?;
+    let mut calls = Vec::new();
+    for constraint in [&regex, &grammar, &regex, &grammar] {
+        let options = Options::new();
+        options.max_tokens(200);
+        options.constrain(constraint);
+        let context = Context::create(None)?;
+        context.append("slow")?;
+        calls.push(context.generate(&options)?);
+    }
+    let mut ends = Vec::new();
+    for call in calls {
+        ends.push(call.finished().await.map_or_else(|error| error.code, |outcome| outcome.finish_reason()));
+    }
+    Ok(format!("{ends:?}"))
 }
