@@ -20,9 +20,9 @@ pub const CONSTRAINT_BYTES_MAX: usize = 16 << 20;
 pub const STOP_REGEX_BYTES_MAX: usize = 1 << 20;
 /// Bytes of token masks one constraint may memoize; beyond it the oldest are forgotten and built again.
 pub const CONSTRAINT_MASK_BYTES_MAX: usize = 32 << 20;
-/// Automaton states looked at for one mask, some 50 ms; a constraint that needs more ends its call with an error. Real
+/// Automaton states looked at for one mask, some 20 ms; a constraint that needs more ends its call with an error. Real
 /// ones stay below a tenth of it.
-pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 5_000_000;
+pub const CONSTRAINT_MASK_STEPS_MAX: u64 = 2_000_000;
 /// Bytes that a constraint forces at once; what comes after is forced at the next token.
 pub const FORCED_BYTES_MAX: usize = 4096;
 /// Bytes of a JSON Schema or structural tags, before they are parsed.

@@ -211,6 +211,7 @@ mod tests {
             text: text.to_owned(),
             finish_reason: FinishReason::Stop,
             usage: Usage::default(),
+            forced_tokens: 0,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::tests::Fault;
 use crate::{
     CallEvent, EngineMetrics, Outcome, TokenLogprob,
     call::{Accepted, CallKey, CallState, Job, Message},
-    masks::{GRACE, MaskPool},
+    masks::{GRACE, HELP, MaskPool},
     metrics::Observer,
     output::Reader,
     scheduler::{Plan, Scheduler},
@@ -379,9 +379,10 @@ impl EngineLoop {
     /// Asks for each row of logits.
     fn launch_sampling(&mut self, plan: &Plan) -> Result<(), ModelError> {
         self.start_masks(plan);
+        let helping_until = self.clock.monotonic() + HELP;
         for chunk in plan.chunks.iter().filter(|chunk| !chunk.rows.is_empty()) {
             if let Some(Sequence { goal: Goal::Generate(generation), .. }) = self.scheduler.get_mut(chunk.sequence) {
-                generation.help_with_mask(&self.masks);
+                generation.build_mask(&mut self.masks, self.clock.monotonic() < helping_until);
             }
         }
         let deadline = self.clock.monotonic() + GRACE;

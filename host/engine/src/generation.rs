@@ -93,7 +93,7 @@ impl Generation {
         Ok(Self {
             stop_tokens: params.stop.tokens.iter().copied().chain(spelt).collect(),
             end_tokens: if ignores_end { Vec::new() } else { start.end_tokens.to_vec() },
-            constraint: constraint.map(|constraint| Constrained::new(constraint.start())),
+            constraint: constraint.map(Constrained::new),
             // What is not sampled has no log-probability.
             jumps: start.jump_forward && params.top_logprobs.is_none(),
             detokenizer: Detokenizer::after(tokenizer.clone(), start.prompt.last().copied()),
@@ -138,10 +138,15 @@ impl Generation {
         }
     }
 
-    /// Builds the mask for the next token here, if nobody else does.
-    pub(crate) fn help_with_mask(&mut self, pool: &MaskPool) {
+    /// Has the mask for the next token built: here, or only by workers, where there are some.
+    pub(crate) fn build_mask(&mut self, pool: &mut MaskPool, here: bool) {
         if let Some(constraint) = &mut self.constraint {
-            constraint.help(pool);
+            if !here {
+                constraint.hand_over(pool);
+            }
+            if here || !pool.has_workers() {
+                constraint.help(pool);
+            }
         }
     }
 
@@ -249,7 +254,8 @@ impl Generation {
     /// # Errors
     /// The constraint ran into a limit.
     fn push(&mut self, result: &RowResult, room: bool) -> Result<Progress, Error> {
-        Ok(self.try_push(result, room)?.expect("the sampler kept to the mask"))
+        // A constraint that contradicts its own mask is no reason to fail others' calls, too.
+        self.try_push(result, room)?.ok_or_else(|| Error::unavailable("the constraint failed inside the host"))
     }
 
     /// None, and no change, if the constraint does not admit the token.

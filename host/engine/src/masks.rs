@@ -1,8 +1,8 @@
 //! Masks, built beside the engine's thread while the device computes, so that nobody waits for another's.
 //!
 //! A constraint's state goes to a worker as soon as the output is known that the mask follows, and comes back with the
-//! mask. The engine's thread takes what is ready, builds what nobody has begun, and waits for the rest, but not for long:
-//! a row whose mask is not there by then is *late*, and is asked for again in a later step.
+//! mask. The engine's thread takes what is ready, builds some of what nobody has begun, and waits for the rest, but not
+//! for long: a row whose mask is not there by then is *late* (`EngineLoop::ask`), and is asked for again in a later step.
 //!
 //! *Invariant*: whether a mask was late changes no output, only when it comes.
 
@@ -10,22 +10,28 @@ use std::{
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{JoinHandle, available_parallelism},
     time::Duration,
 };
 
 use sglhost_core::{Clock, Error, TokenMask};
-use sglhost_text::ConstraintState;
+use sglhost_text::{Constraint, ConstraintState};
 
 use crate::EngineMetrics;
 
 /// How long a step waits for masks that workers have begun, all rows together: next to nothing of a step's time, and ten
 /// times what a usual mask takes.
 pub(crate) const GRACE: Duration = Duration::from_micros(500);
-/// A call one of whose masks took longer than [`GRACE`] is *slow* until so many in a row did not, and after the second time
-/// twice as many, and so on: nobody waits for its masks, and the engine's thread builds none of them.
-const FORGIVEN_AFTER: u8 = 16;
+/// How long a step's masks may take the engine's thread, all together; what is left then is the workers'. Less than a pass
+/// takes, and more than the usual masks of a full batch.
+pub(crate) const HELP: Duration = Duration::from_millis(4);
+/// A constraint is trusted when so many masks in a row, of all outputs under it, took no longer than [`GRACE`]. The
+/// engine's thread builds masks of no other, as long as there are workers.
+const TRUSTED_AFTER: u32 = 16;
 
 /// The threads that build an engine's masks. Dropping it ends them.
 pub(crate) struct MaskPool {
@@ -124,6 +130,11 @@ impl MaskPool {
             pool.workers.push(std::thread::Builder::new().name("masks".to_owned()).spawn(move || shared.work())?);
         }
         Ok(pool)
+    }
+
+    /// Whether anybody but the engine's thread builds masks.
+    pub(crate) fn has_workers(&self) -> bool {
+        !self.workers.is_empty()
     }
 
     /// Has building the next mask panic.
@@ -261,10 +272,10 @@ impl Job {
 #[derive(Debug)]
 pub(crate) struct Constrained {
     place: Place,
-    /// How many more masks have to be no slower than [`GRACE`] before the call is slow no more.
-    on_trial: u8,
-    /// How many had to be the last time.
-    trial: u8,
+    /// Masks in a row that were no slower than [`GRACE`], of all outputs under the constraint.
+    in_time: Arc<AtomicU32>,
+    /// The last mask of this output was slower.
+    slow: bool,
 }
 
 #[derive(Debug)]
@@ -277,8 +288,13 @@ enum Place {
 }
 
 impl Constrained {
-    pub(crate) fn new(state: ConstraintState) -> Self {
-        Self { place: Place::Here(state, None), on_trial: 0, trial: FORGIVEN_AFTER / 2 }
+    pub(crate) fn new(constraint: &Constraint) -> Self {
+        let in_time = Arc::clone(constraint.notes());
+        Self { place: Place::Here(constraint.start(), None), in_time, slow: false }
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.in_time.load(Ordering::Relaxed) >= TRUSTED_AFTER
     }
 
     /// The state, to go on with: the mask is none of the next token's. No job may be under way, as none is after the mask
@@ -307,18 +323,23 @@ impl Constrained {
             // What is remembered is not worth a hop to another thread.
             *mask = state.known_mask();
         }
-        if ask && !pool.runs_ahead && self.on_trial == 0 {
-            return;
+        if mask.is_none() && (!ask || pool.runs_ahead || !self.is_trusted()) {
+            self.hand_over(pool);
         }
-        if mask.is_none()
+    }
+
+    /// Leaves it to the workers, if there are any.
+    pub(crate) fn hand_over(&mut self, pool: &mut MaskPool) {
+        if matches!(self.place, Place::Here(_, None))
             && let Place::Here(state, _) = std::mem::replace(&mut self.place, Place::Lost)
         {
             self.place = pool.submit(state);
         }
     }
 
-    /// Builds the mask on this thread if nobody has begun and it is not likely to take long.
+    /// Builds the mask on this thread if nobody has begun and it is not likely to take long, or if nobody else would.
     pub(crate) fn help(&mut self, pool: &MaskPool) {
+        let may_begin = self.is_trusted() || !pool.has_workers();
         match &mut self.place {
             Place::Here(_, Some(_)) | Place::Lost => {}
             Place::Here(_, None) => {
@@ -327,7 +348,7 @@ impl Constrained {
                 }
             }
             Place::Away(job) => {
-                if self.on_trial == 0
+                if may_begin
                     && !job.is_held()
                     && let Some(state) = job.begin()
                 {
@@ -340,7 +361,7 @@ impl Constrained {
     /// Whether the mask is there, or that there is none is known, within `patience`.
     pub(crate) fn is_ready(&mut self, patience: Duration) -> bool {
         if let Place::Away(job) = &self.place
-            && let Some(built) = job.wait(if self.on_trial == 0 { patience } else { Duration::ZERO })
+            && let Some(built) = job.wait(if self.slow { Duration::ZERO } else { patience })
         {
             self.take_back(built);
         }
@@ -364,12 +385,10 @@ impl Constrained {
     }
 
     fn take_back(&mut self, built: Built) {
-        if built.took > GRACE {
-            self.trial = self.trial.saturating_mul(2);
-            self.on_trial = self.trial;
-        } else {
-            self.on_trial = self.on_trial.saturating_sub(1);
-        }
+        self.slow = built.took > GRACE;
+        let in_time = self.in_time.load(Ordering::Relaxed);
+        // Lost updates are no loss: there are thousands.
+        self.in_time.store(if self.slow { 0 } else { (in_time + 1).min(TRUSTED_AFTER) }, Ordering::Relaxed);
         self.place = match built.state {
             Some((state, mask)) => Place::Here(state, Some(mask)),
             None => Place::Lost,

@@ -171,7 +171,7 @@ impl ConstraintCache {
 impl Compiled {
     fn get(&mut self, key: &Key) -> Option<Constraint> {
         self.uses += 1;
-        let (constraint, used) = self.constraints.get_mut(key)?;
+        let (constraint, used) = self.constraints.get_mut(key).filter(|(constraint, _)| !constraint.is_broken())?;
         *used = self.uses;
         let constraint = constraint.clone();
         // Those that are used grow.

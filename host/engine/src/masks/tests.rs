@@ -17,13 +17,20 @@ fn pool(threads: usize) -> MaskPool {
 
 fn constrained() -> Constrained {
     // A constraint of its own remembers nothing of another's.
-    Constrained::new(Constraint::regex("[a-c]x*", &scripted::tokenizer()).unwrap().start())
+    Constrained::new(&Constraint::regex("[a-c]x*", &scripted::tokenizer()).unwrap())
 }
 
 /// One whose mask is not known.
 fn unknown() -> Constrained {
     let mut constrained = constrained();
     assert!(constrained.state().advance(0));
+    constrained
+}
+
+/// The same of a constraint whose masks were all in time.
+fn trusted() -> Constrained {
+    let constrained = unknown();
+    constrained.in_time.store(TRUSTED_AFTER, Ordering::Relaxed);
     constrained
 }
 
@@ -68,8 +75,8 @@ fn this_thread_helps_where_nobody_has_begun_and_no_mask_was_slow() {
         let (progress, done) = (Mutex::new(Progress::Waiting(state)), Condvar::new());
         constrained.place = Place::Away(Arc::new(Job { progress, done, delay: 0.into() }));
     };
-    let (mut usual, mut slow) = (unknown(), unknown());
-    slow.on_trial = 1;
+    let (mut usual, mut slow) = (trusted(), unknown());
+    slow.slow = true;
     submit(&mut usual);
     submit(&mut slow);
     usual.help(&pool);
@@ -85,28 +92,36 @@ fn this_thread_helps_where_nobody_has_begun_and_no_mask_was_slow() {
 }
 
 #[test]
-fn a_slow_call_is_forgiven() {
-    let mut constrained = unknown();
+fn a_constraint_is_trusted_when_its_masks_were_in_time() {
     let built = |took| {
         let mut state = unknown().state().clone();
         let mask = state.mask();
         Built { state: Some((state, mask)), took }
     };
-    for trial in [FORGIVEN_AFTER, FORGIVEN_AFTER * 2] {
-        constrained.take_back(built(GRACE * 2));
-        for _ in 0..trial {
-            assert!(constrained.on_trial > 0);
-            constrained.take_back(built(GRACE));
-        }
-        assert_eq!(constrained.on_trial, 0);
+    let constraint = Constraint::regex("[a-c]x*", &scripted::tokenizer()).unwrap();
+    let (mut one, mut other) = (Constrained::new(&constraint), Constrained::new(&constraint));
+    for _ in 0..TRUSTED_AFTER {
+        assert!(!one.is_trusted() && !other.is_trusted());
+        one.take_back(built(GRACE));
     }
+    assert!(one.is_trusted() && other.is_trusted() && !one.slow);
+    other.take_back(built(GRACE * 2));
+    assert!(other.slow && !one.slow && !one.is_trusted());
+}
+
+#[test]
+fn what_takes_a_step_too_long_is_left_to_the_workers() {
+    let mut pool = MaskPool::start(Some(1), false, Arc::new(SystemClock::default()), Arc::default()).unwrap();
+    let mut constrained = trusted();
+    constrained.start(&mut pool);
+    constrained.hand_over(&mut pool);
+    assert!(matches!(constrained.place, Place::Away(_)) && constrained.has_come(&pool, LONG));
 }
 
 #[test]
 fn workers_are_left_what_is_slow_where_they_share_the_cores_with_the_device() {
     let mut pool = MaskPool::start(Some(1), false, Arc::new(SystemClock::default()), Arc::default()).unwrap();
-    let (mut usual, mut slow) = (unknown(), unknown());
-    slow.on_trial = 1;
+    let (mut usual, mut slow) = (trusted(), unknown());
     usual.start(&mut pool);
     slow.start(&mut pool);
     assert!(matches!(usual.place, Place::Here(_, None)) && matches!(slow.place, Place::Away(_)));

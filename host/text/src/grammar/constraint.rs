@@ -1,6 +1,6 @@
 //! A constraint of either kind, and the state of one output under it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use sglhost_core::{Error, TokenId, TokenMask};
 
@@ -63,6 +63,7 @@ impl ConstraintSpec {
 pub struct Constraint {
     language: Language,
     tokenizer: Arc<Tokenizer>,
+    notes: Arc<AtomicU32>,
 }
 
 #[derive(Clone, Debug)]
@@ -121,11 +122,11 @@ impl Constraint {
     }
 
     pub(super) fn regular(language: Regular, tokenizer: &Arc<Tokenizer>) -> Self {
-        Self { language: Language::Regular(language), tokenizer: Arc::clone(tokenizer) }
+        Self { language: Language::Regular(language), tokenizer: Arc::clone(tokenizer), notes: Arc::default() }
     }
 
     fn context_free(language: ContextFree, tokenizer: &Arc<Tokenizer>) -> Self {
-        Self { language: Language::ContextFree(language), tokenizer: Arc::clone(tokenizer) }
+        Self { language: Language::ContextFree(language), tokenizer: Arc::clone(tokenizer), notes: Arc::default() }
     }
 
     /// About how many bytes it takes before any output.
@@ -144,6 +145,18 @@ impl Constraint {
             Language::Regular(language) => language.bytes(),
             Language::ContextFree(language) => language.bytes(),
         }
+    }
+
+    /// A number that all outputs share, for whoever builds masks to note what they cost; 0 at first.
+    #[must_use]
+    pub fn notes(&self) -> &Arc<AtomicU32> {
+        &self.notes
+    }
+
+    /// Whether it failed in a way that it may not have got over, so that no more outputs should begin under it.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(&self.language, Language::ContextFree(language) if language.is_broken())
     }
 
     /// The state of an output before its first token.

@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -96,6 +96,8 @@ pub(super) struct ContextFree {
     first_lexer_bytes: usize,
     /// Bytes of the lexer, which all outputs share, when a mask was last built.
     lexer_bytes: Arc<AtomicUsize>,
+    /// A panic may have left the lexer half changed.
+    broken: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for ContextFree {
@@ -120,10 +122,12 @@ impl ContextFree {
         let lexer_bytes = parser.parser.lexer_stats().num_bytes;
         let grammar_bytes = grammar_bytes(parser.parser.grammar());
         let shared_bytes = Arc::new(AtomicUsize::new(lexer_bytes));
+        let broken = Arc::new(AtomicBool::new(false));
         let mut start = ContextFreeState {
             tokenizer: Arc::clone(tokenizer),
             parser,
             lexer_bytes: Arc::clone(&shared_bytes),
+            broken: Arc::clone(&broken),
             mask: None,
             failure: None,
         };
@@ -133,7 +137,13 @@ impl ContextFree {
                 Error::invalid("the constraint matches no text that the model's vocabulary can spell")
             }));
         }
-        Ok(Self { start: Arc::new(start), grammar_bytes, first_lexer_bytes: lexer_bytes, lexer_bytes: shared_bytes })
+        Ok(Self {
+            start: Arc::new(start),
+            grammar_bytes,
+            first_lexer_bytes: lexer_bytes,
+            lexer_bytes: shared_bytes,
+            broken,
+        })
     }
 
     /// Bytes that it takes before any output.
@@ -144,6 +154,10 @@ impl ContextFree {
     /// Bytes that it takes with what its lexer has learnt.
     pub(super) fn bytes(&self) -> usize {
         self.grammar_bytes + self.lexer_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn start(&self) -> ContextFreeState {
@@ -157,6 +171,7 @@ pub(super) struct ContextFreeState {
     tokenizer: Arc<Tokenizer>,
     parser: TokenParser,
     lexer_bytes: Arc<AtomicUsize>,
+    broken: Arc<AtomicBool>,
     /// The mask of this place, once it is built.
     mask: Option<Arc<TokenMask>>,
     failure: Option<Error>,
@@ -267,6 +282,7 @@ impl ContextFreeState {
                 None
             }
             Err(_) => {
+                self.broken.store(true, Ordering::Relaxed);
                 self.failure = Some(Error::unavailable("the constraint failed inside the host"));
                 None
             }

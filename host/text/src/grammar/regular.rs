@@ -1,7 +1,7 @@
 //! Constraints that are regular languages: an automaton over bytes, and a memory of its states, masks and forced runs.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -47,6 +47,8 @@ struct Memory {
     masked: VecDeque<Id>,
     /// Whether the vocabulary can spell the way from a state to a match; only asked where it may not.
     finishable: HashMap<Id, bool>,
+    /// Nodes of the trie visited to find that out, ever.
+    searched: u64,
     forced: HashMap<Id, Arc<Forced>>,
     /// The generation of the table that the four above belong to.
     generation: u64,
@@ -295,10 +297,10 @@ impl Shared {
                 ));
                 return (Err(error), memory);
             }
-            let before = memory.table.work();
+            let before = memory.table.work() + memory.searched;
             let next = memory.table.step(&self.automaton, path[depth - 1], node.byte);
-            work += memory.table.work() - before;
             if next == DEAD {
+                work += memory.table.work() + memory.searched - before;
                 index = node.skip as usize;
                 continue;
             }
@@ -309,6 +311,7 @@ impl Shared {
                     trie.tokens(index).iter().copied().for_each(&mut allow);
                 }
             }
+            work += memory.table.work() + memory.searched - before;
             index += 1;
         }
         let mut mask = TokenMask::from_words(&words, vocabulary);
@@ -334,6 +337,7 @@ impl Memory {
             masks: HashMap::new(),
             masked: VecDeque::new(),
             finishable: HashMap::new(),
+            searched: 0,
             forced: HashMap::new(),
             generation,
             limits,
@@ -418,15 +422,22 @@ impl Memory {
         known
     }
 
-    /// Looks for a match over whole tokens, depth first. Gives up, and says no, after [`SEARCH_STATES_MAX`] states.
+    /// Looks for a match over whole tokens, depth first. Gives up, and says no, after [`SEARCH_STEPS_MAX`] nodes of the
+    /// trie. What it says depends on the state alone, not on what is remembered: a mask and the token taken under it agree.
     fn search(&mut self, shared: &Shared, id: Id) -> bool {
         let trie = shared.tokenizer.trie();
-        let mut seen = vec![id];
+        let mut seen = HashSet::from([id]);
         let mut stack = vec![id];
+        let mut steps = 0;
         while let Some(from) = stack.pop() {
             let mut path = vec![from];
             let mut index = 0;
             while let Some(node) = trie.node(index) {
+                steps += 1;
+                self.searched += 1;
+                if steps > SEARCH_STEPS_MAX {
+                    return false;
+                }
                 path.truncate(usize::from(node.depth));
                 let next = self.table.step(&shared.automaton, path[path.len() - 1], node.byte);
                 if next == DEAD {
@@ -434,14 +445,10 @@ impl Memory {
                     continue;
                 }
                 if !trie.tokens(index).is_empty() {
-                    if self.table.set(next).is_spellable() || self.finishable.get(&next) == Some(&true) {
+                    if self.table.set(next).is_spellable() {
                         return true;
                     }
-                    if !seen.contains(&next) {
-                        if seen.len() >= SEARCH_STATES_MAX {
-                            return false;
-                        }
-                        seen.push(next);
+                    if seen.insert(next) {
                         stack.push(next);
                     }
                 }
@@ -464,6 +471,6 @@ pub(super) struct Forced {
 const FORCED_RUNS_MAX: usize = 1024;
 /// A mask's own fields and its entries in the map and the queue.
 const MASK_OVERHEAD_BYTES: usize = 128;
-/// States visited in search of a match that the vocabulary can spell with longer tokens only; real vocabularies have a
-/// token for nearly every byte and do not search.
-const SEARCH_STATES_MAX: usize = 4096;
+/// Nodes of the trie visited, some 3 ms, in search of a match that the vocabulary can spell with longer tokens only. Real
+/// vocabularies lack a few bytes, of control characters and of planes that are hardly used, and search near those alone.
+const SEARCH_STEPS_MAX: u64 = 200_000;
