@@ -36,6 +36,8 @@ impl Served {
 #[test]
 fn keys_are_made_shown_once_and_revoked() {
     let served = Served::start();
+    let local = served.run(["tenant", "add", "local"]);
+    assert!(local.code == Some(2) && local.stderr.contains("a server without keys"), "{}", local.stderr);
     let added = served.run(["tenant", "add", "acme", "--tokens-per-minute", "100000"]);
     assert!(added.stderr.contains("it is the first one"), "{}", added.stderr);
     let text = added.well();

@@ -81,6 +81,11 @@ impl Desk {
                  digit"
             )));
         }
+        if name == &*TenantId::local().0 {
+            return Err(Failure::Usage(format!(
+                "{name} is who uses a server without keys, and has no quotas; give the tenant another name"
+            )));
+        }
         let tenants = self.tenants().await?;
         if tenants.iter().any(|tenant| &*tenant.id.0 == name) {
             return Err(Failure::Other(format!(
