@@ -216,6 +216,35 @@ fn bombs() -> Vec<Bomb> {
         ("a product of 2^20", || schema(&product(20))),
         ("a product of 2^10", || schema(&product(10))),
         ("multipleOf of 15 digits", || schema(&json!({ "type": "integer", "multipleOf": 123_456_789_012_345_u64 }))),
+        ("multipleOf of 7 digits", || schema(&json!({ "type": "integer", "multipleOf": 9_999_991 }))),
+        ("multipleOf of 5 digits that is a prime", || schema(&json!({ "type": "number", "multipleOf": 9973 }))),
+        ("multipleOf with 5 digits after the point", || schema(&json!({ "type": "number", "multipleOf": 0.123_45 }))),
+        ("multipleOf that is hardly any", || schema(&json!({ "type": "number", "multipleOf": 1e-300 }))),
+        ("multipleOf beside a $ref to one", || {
+            schema(&json!({ "$ref": "#/$defs/a", "multipleOf": 9973, "$defs": { "a": { "multipleOf": 9967 } } }))
+        }),
+        ("an integer past 64 bits below", || schema(&json!({ "type": "integer", "minimum": -1e19, "maximum": -1e19 }))),
+        ("the least integer of 64 bits", || schema(&json!({ "type": "integer", "const": i64::MIN }))),
+        ("the least integer of 64 bits, within", || {
+            schema(&json!({ "type": "array", "enum": [[{ "a": i64::MIN }], []] }))
+        }),
+        ("all integers of 64 bits", || schema(&json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }))),
+        ("all integers of 64 bits, exclusively", || {
+            schema(&json!({ "type": "integer", "exclusiveMinimum": i64::MIN, "exclusiveMaximum": u64::MAX }))
+        }),
+        ("numbers up to 1e300", || schema(&json!({ "type": "number", "minimum": -1e300, "maximum": 1e300 }))),
+        ("numbers from 1e300", || schema(&json!({ "type": "number", "minimum": 1e300 }))),
+        ("the number 1e300", || schema(&json!({ "const": 1e300 }))),
+        ("a name of 100 KB around 3000 schemas", || {
+            let properties: serde_json::Map<String, Value> =
+                (0..2900).map(|number| (number.to_string(), json!({}))).collect();
+            schema(&json!({ "properties": { ("x".repeat(100_000)): { "properties": properties } } }))
+        }),
+        ("a name of 100 KB around 20000 schemas", || {
+            let all: Vec<Value> = (0..20_000).map(|_| json!({})).collect();
+            schema(&json!({ "properties": { ("x".repeat(100_000)): { "anyOf": all } } }))
+        }),
+        ("Lark: 5000 times %json on a line", || lark(format!("start: {}", "\"%json\" ".repeat(5000)))),
         ("multipleOf that meet", || {
             let one = |number: u32| json!({ "type": "number", "multipleOf": number });
             schema(&json!({ "allOf": [one(997), one(991), one(983), one(977)] }))

@@ -117,6 +117,43 @@ arguments: %json {
 }
 
 #[test]
+fn json_is_found_wherever_the_lexer_finds_it() {
+    // An option is refused: that is how it shows that a schema was looked at.
+    let json = "%json { \"x-guidance\": { \"lenient\": true } }";
+    for before in [
+        "A: /\"/\n",
+        "# it's \"\n",
+        "// \"\n",
+        "A: /a\n\"/\n",
+        "A: /\\/\"/\n",
+        "A: \"\\\\\\\"\"\n",
+        "A: <[1-3]> | <\"#/>\n",
+        "A: %regex { \"substring_chars\": \"\\\"\" }\n",
+        "%llguidance { \"no_forcing\": false }\n",
+    ] {
+        let error = Constraint::lark(&format!("{before}start: {json}"), tokenizer()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unsupported, "{before}: {error}");
+        assert!(error.message.contains("lenient"), "{before}: {error}");
+    }
+    for before in ["# ", "// ", "# /", "A: \"#\" // \""] {
+        check(&format!("{before} {json}\nstart: \"a\""), &["a"], &["b"]);
+    }
+    check(r#"start: "%json {" /%json "/"#, &["%json {%json \""], &[]);
+    check("start: %json true", &["[1, 2]"], &["[1,2]"]);
+    for (grammar, part) in [
+        ("start: %json x", "not JSON"),
+        ("start: %json", "without JSON"),
+        ("start: %json false", "false"),
+        ("start: \"a", "no end"),
+        ("start: /a", "no end"),
+        ("start: <a b>", "`>`"),
+    ] {
+        let error = Constraint::lark(grammar, tokenizer()).unwrap_err();
+        assert!(error.code == ErrorCode::Invalid && error.message.contains(part), "{grammar}: {error}");
+    }
+}
+
+#[test]
 fn repetition_options_and_the_end() {
     check(
         "start: (A | B){2,3} C?\nA: \"a\"\nB: \"b\"\nC: /c+/",

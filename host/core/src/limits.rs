@@ -35,6 +35,16 @@ pub const GRAMMAR_SCHEMAS_MAX: usize = 3000;
 pub const GRAMMAR_DEFINITIONS_MAX: usize = 8192;
 /// Regular expressions that one text may have to match all of: each more doubles the time that compiling them may take.
 pub const GRAMMAR_PATTERNS_MEETING_MAX: usize = 16;
+/// What a number in a schema may be above or below zero: 2^53, up to which integers are exact as 64-bit floats. Bounds past
+/// all 64-bit integers are taken for those.
+pub const GRAMMAR_NUMBER_MAX: u64 = 1 << 53;
+/// A divisor (`multipleOf`) without its point, and the least common multiple of those that meet: an automaton has a state
+/// for each remainder, which takes some 100 ms with so many.
+pub const GRAMMAR_MULTIPLE_MAX: u64 = 10_000;
+/// Properties beside `minProperties` and `maxProperties`: each has an alternative with all the others.
+pub const GRAMMAR_COUNTED_PROPERTIES_MAX: usize = 200;
+/// Bytes of a separator that a schema writes JSON with.
+pub const GRAMMAR_SEPARATOR_BYTES_MAX: usize = 64;
 /// Symbols in a grammar's productions.
 pub const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
 /// Steps of the lexer's compiler for one grammar, some 10 ms and 50 MiB.

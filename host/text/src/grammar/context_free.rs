@@ -117,7 +117,9 @@ impl ContextFree {
         explain: impl Fn(&str) -> Error,
     ) -> Result<Self, Error> {
         let parser = tokenizer.grammars().factory.create_parser(grammar);
-        let mut parser = parser.map_err(|error| too_large(&error).unwrap_or_else(|| explain(&message(&error))))?;
+        let mut parser = parser.map_err(|error| {
+            failed_inside(&error).or_else(|| too_large(&error)).unwrap_or_else(|| explain(&message(&error)))
+        })?;
         parser.start_without_prompt();
         let lexer_bytes = parser.parser.lexer_stats().num_bytes;
         let grammar_bytes = grammar_bytes(parser.parser.grammar());
@@ -225,8 +227,13 @@ impl ContextFreeState {
             }
             Ok(valid)
         });
-        if advanced == Some(true) {
-            self.mask = None;
+        match advanced {
+            Some(true) => self.mask = None,
+            // The lexer stopped at its limit, which no error tells of.
+            Some(false) if self.mask.as_ref().is_some_and(|mask| mask.allows(token)) => {
+                self.failure = Some(too_ambiguous());
+            }
+            _ => {}
         }
         advanced == Some(true)
     }
@@ -277,7 +284,8 @@ impl ContextFreeState {
                     StopReason::NoExtensionBias => Error::invalid(
                         "the constraint has come to a place where the model's vocabulary cannot go on; loosen it",
                     ),
-                    _ => Error::invalid(format!("the constraint cannot go on: {}", message(&error))),
+                    _ => failed_inside(&error)
+                        .unwrap_or_else(|| Error::invalid(format!("the constraint cannot go on: {}", message(&error)))),
                 });
                 None
             }
@@ -349,12 +357,54 @@ pub(super) fn check_definitions(text: &str, what: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Where the compiler fails and not the grammar: `llguidance` makes an error of its own panics.
+fn failed_inside(error: &anyhow::Error) -> Option<Error> {
+    error.chain().any(|cause| cause.to_string().starts_with("panic: ")).then(inside)
+}
+
+fn inside() -> Error {
+    Error::unavailable("the constraint failed inside the host")
+}
+
+/// How the crates begin a complaint about size.
+const SIZES: [&str; 16] = [
+    "schema too large",
+    "Schema intersection stack level exceeded",
+    "Unable to determine if regex is empty",
+    "can't determine if patternProperty regexes",
+    "initial lexer configuration (grammar) too big",
+    "grammar size (number of symbols) too big",
+    "too many expressions constructed",
+    "too many states",
+    "fuel exhausted when checking relevance",
+    "maximum relevance check fuel",
+    "lexer precomputation failed",
+    "Too many items",
+    "DNF too large, fuel exhausted",
+    "Token range end too large",
+    // `regex-syntax`, of groups and of captures.
+    "exceed the maximum number of",
+    "exceeded the maximum number of",
+];
+
 /// Whether the complaint is about size, in words of our own.
 fn too_large(error: &anyhow::Error) -> Option<Error> {
-    let text = format!("{error:#}");
-    let sizes = ["fuel", "too large", "too big", "limit", "too complex", "exceeded", "determine if"];
-    // What cannot be satisfied quotes the author's names, of which one may be `limit`.
-    let is_size = !text.contains("Unsatisfiable schema") && sizes.iter().any(|word| text.contains(word));
+    // Elsewhere in a complaint is what it quotes of the author's, of which something may be called `limit`.
+    let is_size = error.chain().any(|cause| {
+        let text = cause.to_string();
+        // Where in a Lark grammar.
+        let text = text.strip_prefix("at ").and_then(|text| Some(text.split_once("): ")?.1)).unwrap_or(&text);
+        let text = text.strip_prefix("failed to compile JSON schema: ").unwrap_or(text);
+        let begins = |text: &str| {
+            let number =
+                text.strip_prefix("number ").map(|text| text.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+            number.is_some_and(|text| text.starts_with(" is too large"))
+                || SIZES.iter().any(|size| text.starts_with(size))
+        };
+        // What is wrong with an expression comes after it.
+        let is_of_expression = text.starts_with("invalid regex") || text.starts_with("regex parse error");
+        begins(text) || (is_of_expression && text.split("error: ").any(begins))
+    });
     is_size.then(|| {
         Error::new(
             ErrorCode::LimitExceeded,

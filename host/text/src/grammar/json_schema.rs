@@ -3,7 +3,10 @@
 //! `llguidance` implements the keywords. Before it sees a schema, what it would pass over is refused by name, and what it
 //! would admit too much for is made stricter ([`prepare`]). `tests/structured` holds both against a validator.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
@@ -43,25 +46,70 @@ pub(super) fn written_in_one_line(mut schema: Value, what: &str) -> Result<Value
         _ => return Err(Error::invalid(format!("{what}: a schema is an object, `true` or `false`"))),
     }
     let speaks_of_controls = speaks_of_controls(&schema);
-    prepare(&mut schema).map_err(|error| Error::new(error.code, format!("{what}: {}", error.message)))?;
-    let defaults = json!({
+    let in_what = |error: Error| Error::new(error.code, format!("{what}: {}", error.message));
+    let own = schema.as_object_mut().and_then(|schema| schema.shift_remove(OPTIONS));
+    let options = options(own, speaks_of_controls).map_err(in_what)?;
+    prepare(&mut schema, speaks_of_controls).map_err(in_what)?;
+    schema[OPTIONS] = options;
+    Ok(schema)
+}
+
+/// How JSON is written: as the schema says, and by default as the host does. `llguidance` has options that weaken a schema,
+/// and takes separators for expressions; so only these are taken, and only where they are white space.
+fn options(own: Option<Value>, speaks_of_controls: bool) -> Result<Value, Error> {
+    let mut options = json!({
         "whitespace_flexible": false,
         "item_separator": ", ",
         "key_separator": ": ",
         // With `u` a name spelled with `\u0061` would pass for another than `a`. Without it there is no control character.
         "json_allowed_escapes": if speaks_of_controls { "nrbtf\\\"u" } else { "nrbtf\\\"" },
     });
-    let options = &mut schema[OPTIONS];
-    match (defaults, &mut *options) {
-        (defaults, Value::Null) => *options = defaults,
-        (Value::Object(defaults), Value::Object(options)) => {
-            for (name, value) in defaults {
-                options.entry(name).or_insert(value);
+    let own = match own {
+        None => return Ok(options),
+        Some(Value::Object(own)) => own,
+        Some(_) => return Err(Error::invalid(format!("{OPTIONS} is an object"))),
+    };
+    for (name, value) in own {
+        let separates = |mark: &str| {
+            let max = limits::GRAMMAR_SEPARATOR_BYTES_MAX;
+            value.as_str().is_some_and(|text| text.len() <= max && text.trim_matches([' ', '\t', '\n', '\r']) == mark)
+        };
+        let taken = match name.as_str() {
+            "whitespace_flexible" if value.is_boolean() => true,
+            "item_separator" => separates(","),
+            "key_separator" => separates(":"),
+            "whitespace_flexible" => false,
+            _ => {
+                return Err(Error::new(
+                    ErrorCode::Unsupported,
+                    format!(
+                        "{OPTIONS} has no option `{}`; there are `whitespace_flexible`, `item_separator` and \
+                         `key_separator`",
+                        shortened(&name)
+                    ),
+                ));
             }
+        };
+        if !taken {
+            return Err(Error::invalid(format!(
+                "{OPTIONS}: {} is no `{name}`: `whitespace_flexible` is true or false, a separator is one `,` or `:` with \
+                 white space around it, of at most {} bytes (GRAMMAR_SEPARATOR_BYTES_MAX)",
+                shortened(&value.to_string()),
+                limits::GRAMMAR_SEPARATOR_BYTES_MAX
+            )));
         }
-        _ => return Err(Error::invalid(format!("{what}: {OPTIONS} is an object"))),
+        options[&name] = value;
     }
-    Ok(schema)
+    Ok(options)
+}
+
+/// What an error shows of the author's text.
+fn shortened(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Whether a text or an expression in the schema may hold a control character that JSON has no short escape for.
@@ -117,8 +165,19 @@ const NOT_IMPLEMENTED: [&str; 19] = [
 /// Keywords whose value is a map of schemas: its keys are names.
 const MAPS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 /// Keywords whose value is a schema or a list of them.
-const SCHEMAS: [&str; 7] =
-    ["allOf", "anyOf", "oneOf", "items", "prefixItems", "additionalItems", "additionalProperties"];
+const SCHEMAS: [&str; 8] = [
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "additionalProperties",
+    // Says nothing, but what it holds may be referred to.
+    "contentSchema",
+];
+/// Keywords whose value is no schema, whatever it looks like.
+const VALUES: [&str; 4] = ["const", "enum", "default", "examples"];
 /// Keywords that count. Some write a count as `2.0`.
 const COUNTS: [&str; 6] = ["minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"];
 
@@ -146,54 +205,282 @@ impl Draft {
 
 /// Refuses what would be passed over, and closes what would admit too much, in a schema, in all that it holds, and where
 /// its references lead.
-fn prepare(schema: &mut Value) -> Result<(), Error> {
-    let draft = Draft::of(schema);
-    let mut seen = HashSet::from([String::new()]);
-    let mut waiting = vec![String::new()];
-    let mut divisors = Vec::new();
-    let (mut patterns, mut meet) = (0, false);
-    while let Some(at) = waiting.pop() {
-        if seen.len() > limits::GRAMMAR_SCHEMAS_MAX {
-            return Err(Error::limit(format!(
-                "more than {} schemas within it (GRAMMAR_SCHEMAS_MAX)",
-                limits::GRAMMAR_SCHEMAS_MAX
-            )));
-        }
-        let Some(here) = schema.pointer_mut(&at) else { continue };
-        let mut found = Vec::new();
-        match here {
-            Value::Object(keywords) => {
-                meet |= meets(keywords);
-                patterns += usize::from(keywords.contains_key("pattern"));
-                prepare_one(keywords, draft)?;
-                divisors.extend(keywords.get("multipleOf").and_then(Value::as_f64));
-                for (keyword, value) in keywords.iter() {
-                    let inside = format!("{at}/{}", escaped(keyword));
-                    match (keyword.as_str(), value) {
-                        ("$ref", Value::String(reference)) => found.extend(reference.strip_prefix('#').map(unescaped)),
-                        (keyword, Value::Object(map)) if MAPS.contains(&keyword) => {
-                            found.extend(map.keys().map(|name| format!("{inside}/{}", escaped(name))));
-                        }
-                        (keyword, Value::Object(_) | Value::Array(_)) if SCHEMAS.contains(&keyword) => {
-                            found.push(inside)
-                        }
-                        _ => {}
+fn prepare(schema: &mut Value, speaks_of_controls: bool) -> Result<(), Error> {
+    let within = within_root(schema);
+    strip_root(schema, within.as_deref());
+    let places = Scan::of(schema, speaks_of_controls)?;
+    rewrite(schema, &places)
+}
+
+/// The name that a schema gives to itself: references that begin with it are to itself.
+fn within_root(schema: &Value) -> Option<String> {
+    let id = ["$id", "id"].iter().find_map(|keyword| schema.get(keyword)?.as_str())?;
+    Some(id.strip_suffix('#').unwrap_or(id)).filter(|id| !id.is_empty() && !id.contains('#')).map(str::to_owned)
+}
+
+/// Takes the schema's own name away, and out of its references. With the name of a schema that `llguidance` has built in
+/// (`http://json-schema.org/draft-07/schema`), that one would be taken instead.
+fn strip_root(schema: &mut Value, name: Option<&str>) {
+    fn strip(value: &mut Value, name: &str) {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(reference)) = members.get_mut("$ref")
+                    && let Some(rest) = reference.strip_prefix(name)
+                    && (rest.is_empty() || rest.starts_with('#'))
+                {
+                    *reference = if rest.is_empty() { "#".to_owned() } else { rest.to_owned() };
+                }
+                for (keyword, member) in members {
+                    if !VALUES.contains(&keyword.as_str()) {
+                        strip(member, name);
                     }
                 }
             }
-            Value::Array(schemas) => found.extend((0..schemas.len()).map(|index| format!("{at}/{index}"))),
+            Value::Array(items) => items.iter_mut().for_each(|item| strip(item, name)),
             _ => {}
         }
-        waiting.extend(found.into_iter().filter(|place| seen.insert(place.clone())));
     }
-    let max = limits::GRAMMAR_PATTERNS_MEETING_MAX;
-    if meet && patterns > max {
-        return Err(Error::limit(format!(
-            "{patterns} times `pattern` beside `allOf`, or `anyOf` and `$ref` with others: one text may have to match all; \
-             the limit is {max} (GRAMMAR_PATTERNS_MEETING_MAX)"
-        )));
+    if let Some(name) = name {
+        strip(schema, name);
     }
-    check_divisors(&divisors)
+    if let Value::Object(root) = schema {
+        root.retain(|keyword, value| !(["$id", "id"].contains(&keyword.as_str()) && value.is_string()));
+    }
+}
+
+/// Where a value is in memory: what tells it from the others.
+fn place(value: &Value) -> usize {
+    std::ptr::from_ref(value).addr()
+}
+
+/// The JSON pointer of a value within another, for an error.
+fn pointer(within: &Value, wanted: usize) -> Option<String> {
+    if place(within) == wanted {
+        return Some(String::new());
+    }
+    match within {
+        Value::Object(members) => members.iter().find_map(|(name, member)| {
+            let after = pointer(member, wanted)?;
+            Some(format!("/{}{after}", escaped(&shortened(name))))
+        }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            let after = pointer(item, wanted)?;
+            Some(format!("/{index}{after}"))
+        }),
+        _ => None,
+    }
+}
+
+/// A look at all schemas within a schema.
+struct Scan<'a> {
+    root: &'a Value,
+    /// The oldest of those that it names.
+    draft: Draft,
+    speaks_of_controls: bool,
+    /// The schemas, by their place.
+    seen: HashSet<usize>,
+    waiting: Vec<&'a Value>,
+    /// What the `$anchor`s mark; nothing where two have the same name.
+    anchors: HashMap<&'a str, Option<&'a Value>>,
+    divisors: Vec<f64>,
+    patterns: usize,
+    /// Whether one text may have to match two schemas.
+    meet: bool,
+    /// Whether one number may have to.
+    numbers_meet: bool,
+    refers: bool,
+    /// A schema with a name of its own: references within it mean something else.
+    named: Option<usize>,
+}
+
+impl<'a> Scan<'a> {
+    /// The places of all that is a schema.
+    fn of(root: &'a Value, speaks_of_controls: bool) -> Result<HashSet<usize>, Error> {
+        let mut scan = Scan {
+            root,
+            draft: Draft::of(root),
+            speaks_of_controls,
+            seen: HashSet::new(),
+            waiting: Vec::new(),
+            anchors: HashMap::new(),
+            divisors: Vec::new(),
+            patterns: 0,
+            meet: false,
+            numbers_meet: false,
+            refers: false,
+            named: None,
+        };
+        scan.find_anchors(root);
+        scan.add(root)?;
+        while let Some(here) = scan.waiting.pop() {
+            scan.one(here).map_err(|error| scan.at(error, place(here)))?;
+        }
+        if let Some(named) = scan.named.filter(|_| scan.refers) {
+            let error = "`$id` within a schema that has `$ref` is not supported; refer to places as `#/…`";
+            return Err(scan.at(Error::new(ErrorCode::Unsupported, error), named));
+        }
+        let max = limits::GRAMMAR_PATTERNS_MEETING_MAX;
+        if scan.meet && scan.patterns > max {
+            return Err(Error::limit(format!(
+                "{} times `pattern` beside `allOf`, or `anyOf` and `$ref` with others: one text may have to match all; \
+                 the limit is {max} (GRAMMAR_PATTERNS_MEETING_MAX)",
+                scan.patterns
+            )));
+        }
+        if scan.numbers_meet {
+            check_divisors(&scan.divisors)?;
+        }
+        Ok(scan.seen)
+    }
+
+    /// The error with the place that it is about.
+    fn at(&self, error: Error, place: usize) -> Error {
+        let path = pointer(self.root, place).unwrap_or_default();
+        Error::new(error.code, format!("{} (at `#{}`)", error.message, shortened(&path)))
+    }
+
+    fn add(&mut self, schema: &'a Value) -> Result<(), Error> {
+        if self.seen.contains(&place(schema)) {
+            return Ok(());
+        }
+        let max = limits::GRAMMAR_SCHEMAS_MAX;
+        if self.seen.len() >= max {
+            return Err(Error::limit(format!(
+                "more than {max} schemas within it (GRAMMAR_SCHEMAS_MAX); use fewer, or refer to those that are alike"
+            )));
+        }
+        self.seen.insert(place(schema));
+        self.waiting.push(schema);
+        Ok(())
+    }
+
+    /// Finds what is marked, and which drafts are named.
+    fn find_anchors(&mut self, value: &'a Value) {
+        match value {
+            Value::Object(members) => {
+                if members.contains_key("$schema") && Draft::of(value) < self.draft {
+                    self.draft = Draft::of(value);
+                }
+                for keyword in ["$anchor", "$dynamicAnchor"] {
+                    if let Some(name) = members.get(keyword).and_then(Value::as_str) {
+                        self.anchors.entry(name).and_modify(|marked| *marked = None).or_insert(Some(value));
+                    }
+                }
+                for (keyword, member) in members {
+                    if !VALUES.contains(&keyword.as_str()) {
+                        self.find_anchors(member);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.find_anchors(item)),
+            _ => {}
+        }
+    }
+
+    fn one(&mut self, here: &'a Value) -> Result<(), Error> {
+        let keywords = match here {
+            Value::Object(keywords) => keywords,
+            Value::Array(schemas) => return schemas.iter().try_for_each(|schema| self.add(schema)),
+            _ => return Ok(()),
+        };
+        self.meet |= meets(keywords);
+        let has = |keyword: &&str| keywords.contains_key(*keyword);
+        let applied = ["allOf", "anyOf", "oneOf", "$ref"];
+        self.numbers_meet |= self.meet
+            || ["properties", "patternProperties"].iter().all(has)
+            || (has(&"multipleOf") && applied.iter().any(has));
+        self.patterns += usize::from(keywords.contains_key("pattern"));
+        self.named = self.named.or(self.own_name(here));
+        check_one(keywords, self.draft, self.speaks_of_controls)?;
+        self.divisors.extend(keywords.get("multipleOf").and_then(Value::as_f64));
+        for (keyword, value) in keywords {
+            match (keyword.as_str(), value) {
+                ("$ref", Value::String(reference)) => {
+                    self.refers = true;
+                    let target = self.target(reference)?;
+                    self.add(target)?;
+                }
+                (keyword, Value::Object(map)) if MAPS.contains(&keyword) => {
+                    map.values().try_for_each(|schema| self.add(schema))?;
+                }
+                (keyword, Value::Object(_) | Value::Array(_)) if SCHEMAS.contains(&keyword) => self.add(value)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of a schema that has a name of its own, and is not the root.
+    fn own_name(&self, here: &Value) -> Option<usize> {
+        let named = ["$id", "id"].iter().any(|keyword| here.get(keyword).is_some_and(Value::is_string));
+        (named && !std::ptr::eq(here, self.root)).then(|| place(here))
+    }
+
+    /// What a reference leads to.
+    fn target(&self, reference: &str) -> Result<&'a Value, Error> {
+        let nowhere = |code, why: &str| Error::new(code, format!("`$ref` `{}` {why}", shortened(reference)));
+        let Some(fragment) = reference.strip_prefix('#') else {
+            let why = "is not within the schema: the host does not fetch schemas; copy it into `$defs`, and refer to it as \
+                       `#/$defs/…`";
+            return Err(nowhere(ErrorCode::Unsupported, why));
+        };
+        let missing = || nowhere(ErrorCode::Invalid, "leads nowhere in the schema");
+        if fragment.is_empty() {
+            return Ok(self.root);
+        }
+        if !fragment.starts_with('/') {
+            return match self.anchors.get(fragment) {
+                Some(Some(marked)) => Ok(marked),
+                Some(None) => Err(nowhere(ErrorCode::Unsupported, "is the `$anchor` of two schemas")),
+                None => Err(missing()),
+            };
+        }
+        let mut here = self.root;
+        // In a map of schemas there are names, which are no keywords.
+        let mut names = None;
+        for segment in unescaped(fragment).split('/').skip(1) {
+            let name = segment.replace("~1", "/").replace("~0", "~");
+            if names.is_none() && ["const", "enum"].contains(&name.as_str()) {
+                return Err(nowhere(ErrorCode::Unsupported, "leads into a value, which is no schema"));
+            }
+            // Its name will be another, in `llguidance`'s terms.
+            if names == Some("patternProperties") && ecmascript(&name).is_ok_and(|pattern| pattern != name) {
+                return Err(nowhere(ErrorCode::Unsupported, "leads into `patternProperties`; use `$defs`"));
+            }
+            if self.own_name(here).is_some() {
+                return Err(nowhere(ErrorCode::Unsupported, "leads through a schema with an `$id` of its own"));
+            }
+            here = match here {
+                Value::Object(members) => members.get(&name),
+                Value::Array(items) => {
+                    let written_plainly = !(name.starts_with('+') || name.starts_with('0') && name.len() > 1);
+                    name.parse().ok().filter(|_| written_plainly).and_then(|index: usize| items.get(index))
+                }
+                _ => None,
+            }
+            .ok_or_else(missing)?;
+            names = MAPS.into_iter().find(|map| names.is_none() && *map == name && here.is_object());
+        }
+        match names {
+            Some(_) => Err(nowhere(ErrorCode::Unsupported, "leads to a map of schemas, which is none itself")),
+            None => Ok(here),
+        }
+    }
+}
+
+/// Rewrites the schemas at the places. What is inside a schema first: only what is done with may move in memory.
+fn rewrite(value: &mut Value, places: &HashSet<usize>) -> Result<(), Error> {
+    match value {
+        Value::Object(members) => members.values_mut().try_for_each(|member| rewrite(member, places))?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| rewrite(item, places))?,
+        _ => {}
+    }
+    if places.contains(&place(value))
+        && let Value::Object(keywords) = value
+    {
+        rewrite_one(keywords)?;
+    }
+    Ok(())
 }
 
 /// Whether one value may have to match two schemas.
@@ -230,23 +517,140 @@ fn unescaped(fragment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn prepare_one(keywords: &mut Map<String, Value>, draft: Draft) -> Result<(), Error> {
-    // Says nothing, and is refused with the other value.
-    keywords.retain(|keyword, value| keyword != "uniqueItems" || value != &Value::Bool(false));
-    if let Some(keyword) = NOT_IMPLEMENTED.iter().find(|keyword| keywords.contains_key(**keyword)) {
-        return Err(Error::new(ErrorCode::Unsupported, format!("the keyword `{keyword}` is not implemented")));
+/// Refuses what a schema's own keywords say and would not be kept.
+fn check_one(keywords: &Map<String, Value>, draft: Draft, speaks_of_controls: bool) -> Result<(), Error> {
+    let unsupported = |message: String| Error::new(ErrorCode::Unsupported, message);
+    let says_nothing = |keyword: &str| keyword == "uniqueItems" && keywords[keyword] == Value::Bool(false);
+    let missing = NOT_IMPLEMENTED.iter().find(|keyword| keywords.contains_key(**keyword) && !says_nothing(keyword));
+    if let Some(keyword) = missing {
+        return Err(unsupported(format!("the keyword `{keyword}` is not implemented")));
     }
     let later = [("const", Draft::WithoutPrefixItems), ("prefixItems", Draft::Newest)];
     if let Some((keyword, _)) = later.iter().find(|(keyword, since)| draft < *since && keywords.contains_key(*keyword))
     {
-        return Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("the draft that `$schema` names has no keyword `{keyword}`, which would mean nothing"),
-        ));
+        return Err(unsupported(format!(
+            "the draft that `$schema` names has no keyword `{keyword}`, which would mean nothing"
+        )));
     }
     refuse_counts_of_names(keywords)?;
-    if let Some(number) = ["const", "enum"].iter().filter_map(|keyword| keywords.get(*keyword)).find_map(inexact) {
-        return Err(Error::new(ErrorCode::Unsupported, format!("{number} is not exact as a 64-bit float")));
+    check_numbers(keywords)?;
+    let patterns = keywords.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let own = keywords.get("pattern").and_then(Value::as_str);
+    patterns.map(String::as_str).chain(own).try_for_each(|pattern| in_rust(pattern).map(drop))?;
+    check_names(keywords, speaks_of_controls)
+}
+
+/// [`ecmascript`], or what an error says of it.
+fn in_rust(pattern: &str) -> Result<String, Error> {
+    ecmascript(pattern).map_err(|why| {
+        let message = format!("the expression `{}` is not supported: {why}", shortened(pattern));
+        Error::new(ErrorCode::Unsupported, message)
+    })
+}
+
+/// Numbers up to which integers are exact as 64-bit floats, which is what `llguidance` computes with.
+const NUMBER_MAX: f64 = limits::GRAMMAR_NUMBER_MAX as f64;
+/// About where 64-bit integers end, as the nearest float below.
+const INTEGER_MAX: f64 = 9_223_372_036_854_774_784.0;
+/// Bounds from below, and whether they are; the others are from above.
+const BOUNDS: [(&str, bool); 4] =
+    [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)];
+
+/// Refuses numbers that `llguidance` would take for others, or would not come to an end with.
+fn check_numbers(keywords: &Map<String, Value>) -> Result<(), Error> {
+    let too_large = |keyword: &str, number: &Value| {
+        Error::limit(format!(
+            "`{keyword}`: {number} is past ±{} (GRAMMAR_NUMBER_MAX), up to which integers are exact as 64-bit floats; use a \
+             smaller one, or a string",
+            limits::GRAMMAR_NUMBER_MAX
+        ))
+    };
+    for keyword in ["const", "enum"] {
+        if let Some(number) = keywords.get(keyword).and_then(past_exact) {
+            return Err(too_large(keyword, number));
+        }
+    }
+    for (keyword, below) in BOUNDS {
+        if let Some(value) = keywords.get(keyword)
+            && past_exact(value).is_some()
+            && !past_integers(value, below)
+        {
+            return Err(too_large(keyword, value));
+        }
+    }
+    match keywords.get("multipleOf").filter(|value| value.is_number()) {
+        Some(value) => check_divisor(value),
+        None => Ok(()),
+    }
+}
+
+/// A number in a value that is past what is exact.
+fn past_exact(value: &Value) -> Option<&Value> {
+    match value {
+        Value::Number(number) => {
+            number.as_f64().is_none_or(|number| number.abs() > NUMBER_MAX).then_some(value).or_else(
+                // 2^53 + 1 is 2^53 as a float.
+                || {
+                    number
+                        .as_i64()
+                        .is_some_and(|number| number.unsigned_abs() > limits::GRAMMAR_NUMBER_MAX)
+                        .then_some(value)
+                },
+            )
+        }
+        Value::Array(items) => items.iter().find_map(past_exact),
+        Value::Object(members) => members.values().find_map(past_exact),
+        _ => None,
+    }
+}
+
+/// Whether a bound leaves room for all 64-bit integers.
+fn past_integers(bound: &Value, below: bool) -> bool {
+    let bound = bound.as_f64().map(|bound| if below { -bound } else { bound });
+    bound.is_some_and(|bound| bound > INTEGER_MAX)
+}
+
+/// Refuses names that could be written in a second way, and would then pass for one that is not listed.
+fn check_names(keywords: &Map<String, Value>, speaks_of_controls: bool) -> Result<(), Error> {
+    let closed = keywords.get("additionalProperties") == Some(&Value::Bool(false));
+    if closed && !keywords.contains_key("patternProperties") {
+        return Ok(());
+    }
+    let listed = keywords.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let required = keywords.get("required").and_then(Value::as_array).into_iter().flatten();
+    // Where control characters are written at all, those with a short escape have a long one, too.
+    let has_two = |name: &str| {
+        name.chars().any(|character| {
+            matches!(character, '\0'..='\u{1f}' | '\u{7f}')
+                && (speaks_of_controls || !"\u{8}\t\n\u{c}\r".contains(character))
+        })
+    };
+    match listed.map(String::as_str).chain(required.filter_map(Value::as_str)).find(|name| has_two(name)) {
+        Some(name) => Err(Error::new(
+            ErrorCode::Unsupported,
+            format!(
+                "the property name {:?} has a control character, which is not supported where other properties may be \
+                 written; set `additionalProperties` to false, and use no `patternProperties`",
+                shortened(name)
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Makes a schema say in `llguidance`'s terms what it says in JSON Schema's.
+fn rewrite_one(keywords: &mut Map<String, Value>) -> Result<(), Error> {
+    // They say nothing, or have been followed.
+    keywords.retain(|keyword, value| match keyword.as_str() {
+        "uniqueItems" => value != &Value::Bool(false),
+        "$id" | "id" => !value.is_string(),
+        _ => true,
+    });
+    for (keyword, below) in BOUNDS {
+        // Integers of more than 64 bits are not computed with. A bound past those is made theirs, which is stricter.
+        if let Some(bound) = keywords.get_mut(keyword).filter(|bound| past_integers(bound, below)) {
+            *bound = Value::from(if below { -INTEGER_MAX } else { INTEGER_MAX });
+        }
     }
     for count in COUNTS {
         if let Some(value) = keywords.get_mut(count)
@@ -257,7 +661,17 @@ fn prepare_one(keywords: &mut Map<String, Value>, draft: Draft) -> Result<(), Er
         }
     }
     if let Some(Value::String(pattern)) = keywords.get_mut("pattern") {
-        *pattern = with_spaces_of_ecmascript(pattern);
+        *pattern = in_rust(pattern)?;
+    }
+    if let Some(Value::Object(patterns)) = keywords.get_mut("patternProperties") {
+        let count = patterns.len();
+        let translated: Result<Map<String, Value>, Error> =
+            std::mem::take(patterns).into_iter().map(|(pattern, schema)| Ok((in_rust(&pattern)?, schema))).collect();
+        *patterns = translated?;
+        if patterns.len() < count {
+            let message = "two expressions in `patternProperties` are the same; make them one";
+            return Err(Error::new(ErrorCode::Unsupported, message));
+        }
     }
     if let Some(pattern) = keywords.get("format").and_then(Value::as_str).and_then(stricter) {
         match (keywords.contains_key("pattern"), keywords.get_mut("allOf")) {
@@ -269,17 +683,16 @@ fn prepare_one(keywords: &mut Map<String, Value>, draft: Draft) -> Result<(), Er
     Ok(())
 }
 
-/// Properties that may be counted.
-const COUNTED_PROPERTIES_MAX: usize = 200;
-
 /// The grammar counts properties as they are written, and a model may write a name twice that the schema does not list.
 fn refuse_counts_of_names(keywords: &Map<String, Value>) -> Result<(), Error> {
     let counted = keywords.contains_key("minProperties") || keywords.contains_key("maxProperties");
     let listed = keywords.get("properties").and_then(Value::as_object).map_or(0, Map::len);
-    if counted && listed > COUNTED_PROPERTIES_MAX {
+    let max = limits::GRAMMAR_COUNTED_PROPERTIES_MAX;
+    if counted && listed > max {
         // The grammar has an alternative for each of them with all the others.
         return Err(Error::limit(format!(
-            "`minProperties` and `maxProperties` beside {listed} properties; the limit is {COUNTED_PROPERTIES_MAX}"
+            "`minProperties` and `maxProperties` beside {listed} properties; the limit is {max} \
+             (GRAMMAR_COUNTED_PROPERTIES_MAX); list fewer, or do not count them"
         )));
     }
     let least = keywords.get("minProperties").and_then(Value::as_f64).unwrap_or(0.0);
@@ -293,55 +706,139 @@ fn refuse_counts_of_names(keywords: &Map<String, Value>) -> Result<(), Error> {
     Ok(())
 }
 
-/// An integer in a value that is compared as a float, and would be taken for another.
-fn inexact(value: &Value) -> Option<String> {
-    match value {
-        Value::Number(number) => {
-            let exact = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from))?;
-            (exact as f64 as i128 != exact).then(|| number.to_string())
-        }
-        Value::Array(items) => items.iter().find_map(inexact),
-        Value::Object(properties) => properties.values().find_map(inexact),
-        _ => None,
+/// A divisor as `llguidance` has it: an integer, and by which power of ten it is to be divided.
+fn decimal(divisor: f64) -> Option<(u64, u32)> {
+    // As it counts them.
+    let (mut number, mut places) = (divisor.abs(), 0);
+    while number.fract() != 0.0 && places <= PLACES_MAX {
+        number *= 10.0;
+        places += 1;
+    }
+    let fits = places <= PLACES_MAX && number <= limits::GRAMMAR_MULTIPLE_MAX as f64;
+    fits.then_some((number as u64, places))
+}
+
+/// Digits after the point of a divisor.
+const PLACES_MAX: u32 = 9;
+
+/// A number is divided as it is written, by an automaton with a state for each remainder.
+fn check_divisor(divisor: &Value) -> Result<(), Error> {
+    let max = limits::GRAMMAR_MULTIPLE_MAX;
+    match divisor.as_f64().map(decimal) {
+        Some(Some((0, _))) => Err(Error::invalid("`multipleOf`: 0 is none; it is above 0")),
+        Some(Some(_)) => Ok(()),
+        _ => Err(Error::limit(format!(
+            "`multipleOf`: {divisor} has too many digits: without its point it may be at most {max} \
+             (GRAMMAR_MULTIPLE_MAX), with {PLACES_MAX} digits after the point; use a rounder one"
+        ))),
     }
 }
 
-/// Refuses divisors whose common multiple may not fit where `llguidance` computes it.
+/// Refuses divisors whose common multiple is too large.
 fn check_divisors(divisors: &[f64]) -> Result<(), Error> {
-    let mut divisors: Vec<f64> =
-        divisors.iter().map(|divisor| divisor.abs()).filter(|divisor| *divisor > 0.0).collect();
-    divisors.sort_by(f64::total_cmp);
-    divisors.dedup();
-    let places = |divisor: f64| (0..10).find(|&places| (divisor * 10_f64.powi(places)).fract() == 0.0).unwrap_or(10);
-    let most = divisors.iter().map(|&divisor| places(divisor)).max().unwrap_or(0);
-    let product: f64 = divisors.iter().map(|divisor| divisor * 10_f64.powi(most)).product();
-    if divisors.len() > 1 && product > f64::from(u32::MAX) {
-        return Err(Error::limit(format!(
-            "{} different values of `multipleOf` whose product is above {}; use fewer or smaller ones",
-            divisors.len(),
-            u32::MAX
-        )));
+    let divisors: HashSet<(u64, u32)> = divisors.iter().filter_map(|&divisor| decimal(divisor)).collect();
+    let most = divisors.iter().map(|(_, places)| *places).max().unwrap_or(0);
+    let max = limits::GRAMMAR_MULTIPLE_MAX;
+    let mut common = 1;
+    for (number, places) in &divisors {
+        // Neither is above what 64 bits hold: 10 to the power of PLACES_MAX times the limit, squared, is.
+        let number = u128::from(*number) * 10_u128.pow(most - places);
+        let (mut a, mut b) = (common, number);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        common = common / a.max(1) * number;
+        if divisors.len() > 1 && common > u128::from(max) {
+            return Err(Error::limit(format!(
+                "{} different values of `multipleOf`, of which one number may have to match all: their least common \
+                 multiple, without its point, is above {max} (GRAMMAR_MULTIPLE_MAX); use fewer or smaller ones",
+                divisors.len()
+            )));
+        }
     }
     Ok(())
 }
 
-/// A pattern in which `\s` is what it is in ECMAScript: with U+FEFF and without U+0085, which is Unicode's.
-fn with_spaces_of_ecmascript(pattern: &str) -> String {
+/// An expression of ECMAScript's in Rust's syntax; or what it has that means something else there.
+fn ecmascript(pattern: &str) -> Result<String, String> {
+    // With U+FEFF and without U+0085, which is Unicode's.
     const SPACES: &str =
         "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
     let mut out = String::with_capacity(pattern.len());
-    let mut characters = pattern.chars();
-    while let Some(character) = characters.next() {
-        match (character, (character == '\\').then(|| characters.next()).flatten()) {
-            ('\\', Some('s')) => out.extend(["[", SPACES, "]"]),
-            ('\\', Some('S')) => out.extend(["[^", SPACES, "]"]),
-            (character, escaped) => {
-                out.push(character);
-                out.extend(escaped);
+    let mut in_class = false;
+    let mut rest = pattern;
+    while let Some(character) = rest.chars().next() {
+        rest = &rest[character.len_utf8()..];
+        match character {
+            '\\' => {
+                let Some(escaped) = rest.chars().next() else { return Err("`\\` at its end".to_owned()) };
+                rest = &rest[escaped.len_utf8()..];
+                match escaped {
+                    's' => out.extend(["[", SPACES, "]"]),
+                    'S' => out.extend(["[^", SPACES, "]"]),
+                    'b' if in_class => out.push_str(r"\x08"),
+                    // The beginning or the end of a word in Rust's.
+                    '<' | '>' => out.push(escaped),
+                    'a' | 'A' | 'z' | 'Z' | 'G' | 'U' | 'Q' | 'E' | 'h' | 'H' | 'R' | 'X' | 'K' => {
+                        return Err(format!("`\\{escaped}` is not ECMAScript's"));
+                    }
+                    'b' | 'B' | 'x' | 'p' | 'P' if rest.starts_with('{') != "pP".contains(escaped) => {
+                        return Err(format!(
+                            "`\\{escaped}{}` is not ECMAScript's",
+                            if rest.starts_with('{') { "{" } else { "" }
+                        ));
+                    }
+                    // A name or a number in braces.
+                    'p' | 'P' | 'u' if rest.starts_with('{') => {
+                        let end = rest.find('}').ok_or("a `{` without `}`")?;
+                        out.extend(['\\', escaped]);
+                        out.push_str(&rest[..=end]);
+                        rest = &rest[end + 1..];
+                    }
+                    _ => out.extend(['\\', escaped]),
+                }
             }
+            '[' if in_class => out.push_str(r"\["),
+            '[' if rest.starts_with("^]") => {
+                out.push_str(r"[\x{0}-\x{10FFFF}]");
+                rest = &rest[2..];
+            }
+            '[' if rest.starts_with(']') => return Err("`[]` matches nothing".to_owned()),
+            '[' => {
+                in_class = true;
+                out.push('[');
+                if let Some(after) = rest.strip_prefix('^') {
+                    out.push('^');
+                    rest = after;
+                }
+            }
+            ']' if in_class => {
+                in_class = false;
+                out.push(']');
+            }
+            '&' | '~' if in_class => out.extend(['\\', character]),
+            '-' if in_class && rest.starts_with('-') => return Err("`--` in a class; write `\\-`".to_owned()),
+            _ if in_class => out.push(character),
+            '.' => out.push_str(r"[^\n\r\x{2028}\x{2029}]"),
+            '(' if rest.starts_with('?') => {
+                let known = ["?:", "?=", "?!", "?<"];
+                if !known.iter().any(|group| rest.starts_with(group)) {
+                    return Err("a group that begins with `(?` and is none of `(?:`, `(?=`, `(?!` and `(?<`".to_owned());
+                }
+                out.push('(');
+            }
+            '{' => {
+                let counts = rest.split_once('}').map(|(counts, _)| counts.split_once(',').unwrap_or((counts, "")));
+                let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+                if !counts.is_some_and(|(least, most)| !least.is_empty() && digits(least) && digits(most)) {
+                    return Err("a `{` that begins no repetition; write `\\{`".to_owned());
+                }
+                out.push('{');
+            }
+            _ => out.push(character),
         }
     }
-    out
+    Ok(out)
 }
 
 /// What `llguidance`'s expression for a format leaves open.
