@@ -589,7 +589,14 @@ fn a_name_with_two_spellings_is_refused_where_others_may_be_written() {
     admits(&json!({ "properties": { "a\n": { "type": "integer" } } }), &[r#"{"a\n": 1}"#], &[r#"{"a\n": "x"}"#]);
     // Where some other text has a control character, the name has two spellings as well.
     let both = json!({ "properties": { "a": { "type": "integer" }, "b": { "const": "\u{1}" } } });
-    admits(&both, &[r#"{"a": 1}"#], &[r#"{"a": "x"}"#, r#"{"\u0061": "x"}"#]);
+    refuse(&both, ErrorCode::Unsupported, &["control character", "additionalProperties"]);
+    let closed = json!({
+        "properties": { "a": { "type": "integer" }, "b": { "const": "\u{1}" } }, "additionalProperties": false,
+    });
+    admits(&closed, &[r#"{"a": 1, "b": "\u0001"}"#], &[r#"{"a": "x"}"#, r#"{"\u0061": "x"}"#, r#"{"b": ""}"#]);
+    // None is in these.
+    let han = json!({ "properties": { "a": { "type": "string", "pattern": r"^[\u4e00-\u9fa5\xe9]$" } } });
+    admits(&han, &[r#"{"a": "é"}"#], &[r#"{"a": "e"}"#, r#"{"\u0061": "x"}"#]);
 }
 
 #[test]

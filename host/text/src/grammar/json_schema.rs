@@ -116,8 +116,11 @@ fn shortened(text: &str) -> String {
 /// `llguidance` would leave it out where it may not be escaped.
 fn speaks_of_controls(schema: &Value) -> bool {
     let text = schema.to_string();
-    let escapes = [r"\u00", r"\\x", r"\\u", r"\\v", r"\\a", r"\\0", r"\\c", "\u{7f}"];
-    escapes.iter().any(|escape| text.contains(escape))
+    let in_json = [r"\u00", "\u{7f}"];
+    // In an expression, each `\` of which JSON has as two.
+    let in_expressions = [r"x0", r"x1", r"x7", r"u000", r"u001", r"u007", r"u{", r"v", r"0", r"c"];
+    let after = |(at, _): (usize, &str)| in_expressions.iter().any(|escape| text[at + 2..].starts_with(escape));
+    in_json.iter().any(|escape| text.contains(escape)) || text.match_indices(r"\\").any(after)
 }
 
 /// A complaint about a schema, under the code that says whose fault it is.
@@ -613,9 +616,15 @@ fn past_integers(bound: &Value, below: bool) -> bool {
 /// Refuses names that could be written in a second way, and would then pass for one that is not listed.
 fn check_names(keywords: &Map<String, Value>, speaks_of_controls: bool) -> Result<(), Error> {
     let closed = keywords.get("additionalProperties") == Some(&Value::Bool(false));
-    if closed && !keywords.contains_key("patternProperties") {
+    let by_pattern = keywords.contains_key("patternProperties");
+    if closed && !by_pattern {
         return Ok(());
     }
+    let is_empty = |keyword: &str| match keywords.get(keyword) {
+        Some(Value::Object(members)) => members.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        _ => true,
+    };
     let listed = keywords.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
     let required = keywords.get("required").and_then(Value::as_array).into_iter().flatten();
     // Where control characters are written at all, those with a short escape have a long one, too.
@@ -625,17 +634,27 @@ fn check_names(keywords: &Map<String, Value>, speaks_of_controls: bool) -> Resul
                 && (speaks_of_controls || !"\u{8}\t\n\u{c}\r".contains(character))
         })
     };
-    match listed.map(String::as_str).chain(required.filter_map(Value::as_str)).find(|name| has_two(name)) {
-        Some(name) => Err(Error::new(
+    if let Some(name) = listed.map(String::as_str).chain(required.filter_map(Value::as_str)).find(|name| has_two(name))
+    {
+        return Err(Error::new(
             ErrorCode::Unsupported,
             format!(
                 "the property name {:?} has a control character, which is not supported where other properties may be \
                  written; set `additionalProperties` to false, and use no `patternProperties`",
                 shortened(name)
             ),
-        )),
-        None => Ok(()),
+        ));
     }
+    let lists = ["properties", "required", "patternProperties"].iter().any(|keyword| !is_empty(keyword));
+    if speaks_of_controls && !closed && lists {
+        return Err(Error::new(
+            ErrorCode::Unsupported,
+            "a control character somewhere in the schema is not supported beside an object that lists properties and may \
+             have others: a listed name could be written with escapes, and pass for another; set `additionalProperties` to \
+             false, or leave the control character out",
+        ));
+    }
+    Ok(())
 }
 
 /// Makes a schema say in `llguidance`'s terms what it says in JSON Schema's.
