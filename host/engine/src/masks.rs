@@ -70,7 +70,7 @@ struct Job {
     progress: Mutex<Progress>,
     done: Condvar,
     #[cfg(test)]
-    delay: std::sync::atomic::AtomicU32,
+    delay: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -140,13 +140,13 @@ impl MaskPool {
     /// Has building the next mask panic.
     #[cfg(test)]
     pub(crate) fn plant_panic(&self) {
-        self.shared.panics.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.shared.panics.store(true, Ordering::Relaxed);
     }
 
     /// Has every mask take so much longer.
     #[cfg(test)]
     pub(crate) fn stall(&self, by: Duration) {
-        self.shared.stall.store(by.as_micros() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.shared.stall.store(by.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// Queues a job, if there is somebody to do it.
@@ -215,7 +215,7 @@ impl Shared {
         let state = catch_unwind(AssertUnwindSafe(move || {
             #[cfg(test)]
             {
-                use std::sync::atomic::Ordering::Relaxed;
+                use Ordering::Relaxed;
                 assert!(!self.panics.swap(false, Relaxed), "planted");
                 std::thread::sleep(Duration::from_micros(self.stall.load(Relaxed)));
             }
@@ -260,7 +260,7 @@ impl Job {
     fn is_held(&self) -> bool {
         #[cfg(test)]
         {
-            use std::sync::atomic::Ordering::Relaxed;
+            use Ordering::Relaxed;
             self.delay.fetch_update(Relaxed, Relaxed, |delay| delay.checked_sub(1)).is_ok()
         }
         #[cfg(not(test))]
