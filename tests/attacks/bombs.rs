@@ -7,7 +7,7 @@ use sglhost_tests::hostile::{bombs, multiplying, program, resident_bytes, table_
 
 use crate::harm::{ALONE, check_beside};
 use crate::host::{Host, finish};
-use crate::isolation::isolated;
+use crate::isolation::{alone, isolated};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_declares_too_much_is_refused() {
@@ -65,9 +65,14 @@ async fn growing_a_table() {
     check_beside(&host, "growing a table", || host.start_program(&program), expect).await;
 }
 
+#[test]
+fn memory_is_back_after() {
+    alone("bombs::alone_memory_is_back_after");
+}
+
+#[ignore = "the test above runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_is_back_after() {
-    let _alone = ALONE.lock().await;
+async fn alone_memory_is_back_after() {
     let host = Host::new().await;
     let growing = host.runtime.load(&table_that_grows()).await.unwrap();
     let bombs = bombs();

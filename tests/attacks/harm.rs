@@ -9,6 +9,7 @@ use sglhost_tests::hostile::resident_bytes;
 use tokio::sync::Mutex;
 
 use crate::host::{Host, finish, limits};
+use crate::isolation::alone;
 
 /// One at a time: memory is measured.
 pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
@@ -145,9 +146,14 @@ async fn emitting_to_a_slow_reader_waits() {
     assert!(expected.iter().any(|expected| error.starts_with(expected)), "{error} after {emitted}");
 }
 
+#[test]
+fn memory_is_back_after() {
+    alone("harm::alone_memory_is_back_after");
+}
+
+#[ignore = "the test above runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_is_back_after() {
-    let _alone = ALONE.lock().await;
+async fn alone_memory_is_back_after() {
     let host = Host::new().await;
     let attacks =
         ["memory", "contexts", "forks", "calls", "operations", "text", "emit", "recursion", "handles", "streams"];

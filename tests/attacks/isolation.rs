@@ -295,13 +295,17 @@ fn children() -> usize {
     lines.filter(|line| line.starts_with(own.as_bytes())).count()
 }
 
-/// In a process of its own: what other tests hold meanwhile would be measured too.
+/// Runs an ignored test in a process of its own: what other tests hold meanwhile would be measured too.
+pub(crate) fn alone(test: &str) {
+    let test = Command::new(std::env::current_exe().unwrap()).args(["--exact", test, "--ignored"]).output().unwrap();
+    let said = String::from_utf8_lossy(&test.stdout);
+    assert!(test.status.success(), "{said}{}", String::from_utf8_lossy(&test.stderr));
+    assert!(said.contains("1 passed"), "{test:?}");
+}
+
 #[test]
 fn the_servers_memory_is_back_after() {
-    let alone = "isolation::alone_the_servers_memory_is_back_after";
-    let test = Command::new(std::env::current_exe().unwrap()).args(["--exact", alone, "--ignored"]).output().unwrap();
-    assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stdout));
-    assert!(String::from_utf8_lossy(&test.stdout).contains("1 passed"), "{test:?}");
+    alone("isolation::alone_the_servers_memory_is_back_after");
 }
 
 #[ignore = "the test above runs it"]
