@@ -19,6 +19,7 @@ use std::{
 };
 
 use measured_engine::{Flags, MeasuredEngine, request};
+use serde_json::Value;
 use sglhost_core::{RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
 use sglhost_engine::{Call, CallEvent, Engine, Outcome, Work};
 use sglhost_text::Constraint;
@@ -40,14 +41,8 @@ const SCHEMA: &str = r#"{
 }"#;
 /// What makes its strings short.
 const SHORT: [&str; 3] = [r#", "maxLength": 40"#, r#", "maxLength": 20"#, r#", "maxLength": 12"#];
-const CHARACTER: &str = concat!(
-    r#"\{\n    "name": "[\w\d\s]{1,16}",\n    "house": "(Gryffindor|Slytherin|Ravenclaw|Hufflepuff)",\n"#,
-    r#"    "blood status": "(Pure-blood|Half-blood|Muggle-born)",\n"#,
-    r#"    "occupation": "(student|teacher|auror|ministry of magic|death eater|order of the phoenix)",\n"#,
-    r#"    "wand": \{\n        "wood": "[\w\d\s]{1,16}",\n        "core": "[\w\d\s]{1,16}",\n"#,
-    r#"        "length": [0-9]{1,2}\.[0-9]{0,2}\n    \},\n    "alive": "(Alive|Deceased)",\n"#,
-    r#"    "patronus": "[\w\d\s]{1,16}",\n    "bogart": "[\w\d\s]{1,16}"\n\}"#,
-);
+/// Has the regex of the seed's `character_gen`, among others.
+const CASES: &str = include_str!("masks/cases.json");
 const BESIDE: u64 = 4;
 /// A pattern whose every mask is cheap, and constraints that are built to be slow.
 const CHEAP: &str = "[a-z ]{1000,}";
@@ -74,7 +69,9 @@ async fn measure(flags: Flags) {
     let short = Constraint::json_schema(SCHEMA, &tokenizer).unwrap();
     let schema = SHORT.iter().fold(SCHEMA.to_owned(), |schema, short| schema.replace(short, ""));
     let schema = Constraint::json_schema(&schema, &tokenizer).unwrap();
-    let character = Constraint::regex(CHARACTER, &tokenizer).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(CASES).unwrap();
+    let character = cases.iter().find(|case| case["name"] == "character (seed)").unwrap()["source"].as_str().unwrap();
+    let character = Constraint::regex(character, &tokenizer).unwrap();
 
     let [mut free, mut json, mut tight, mut with, mut without] = [const { Vec::new() }; 5];
     let (mut tokens, mut forced) = (0, 0_usize);

@@ -6,23 +6,11 @@ use llguidance::{
     ParserFactory,
     api::TopLevelGrammar,
     earley::SlicedBiasComputer,
-    toktrie::{InferenceCapabilities, TokRxInfo, TokTrie, TokenId, TokenizerEnv},
+    toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId},
 };
 use serde_json::{Value, json};
 
 use crate::walk::tokenizer;
-
-struct Vocabulary(TokTrie);
-
-impl TokenizerEnv for Vocabulary {
-    fn tok_trie(&self) -> &TokTrie {
-        &self.0
-    }
-
-    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.0.greedy_tokenize(bytes)
-    }
-}
 
 /// Compiles a schema and builds the first mask.
 pub(crate) fn accepts(schema: &Value) -> Result<(), String> {
@@ -32,7 +20,7 @@ pub(crate) fn accepts(schema: &Value) -> Result<(), String> {
             .map(|token| if tokenizer.is_special(token) { Vec::new() } else { tokenizer.token_bytes(token).to_vec() })
             .collect();
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, tokenizer.end_of_text()[0]), &words);
-        let env: Arc<dyn TokenizerEnv + Sync> = Arc::new(Vocabulary(trie));
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slices = SlicedBiasComputer::json_slices();
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices).unwrap();
         factory.quiet();

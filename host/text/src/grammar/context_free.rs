@@ -16,7 +16,7 @@ use llguidance::{
     ParserFactory, TokenParser,
     api::{ParserLimits, StopReason, TopLevelGrammar},
     earley::{CGrammar, SlicedBiasComputer},
-    toktrie::{InferenceCapabilities, Recognizer, TokRxInfo, TokTrie, TokenizerEnv},
+    toktrie::{ApproximateTokEnv, InferenceCapabilities, Recognizer, TokEnv, TokRxInfo, TokTrie},
 };
 use sglhost_core::{Error, ErrorCode, TokenId, TokenMask, limits};
 
@@ -30,23 +30,6 @@ pub(crate) struct Vocabulary {
 impl fmt::Debug for Vocabulary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vocabulary").finish_non_exhaustive()
-    }
-}
-
-/// All that `llguidance` asks of a tokenizer: forced text is cut into tokens by `super::forced`.
-struct Trie(TokTrie);
-
-impl TokenizerEnv for Trie {
-    fn tok_trie(&self) -> &TokTrie {
-        &self.0
-    }
-
-    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.0.greedy_tokenize(bytes)
-    }
-
-    fn tokenize_is_canonical(&self) -> bool {
-        false
     }
 }
 
@@ -66,7 +49,8 @@ impl Vocabulary {
             words.push(Vec::new());
         }
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, ends[0]), &words).with_eos_tokens(&ends);
-        let env: Arc<dyn TokenizerEnv + Sync> = Arc::new(Trie(trie));
+        // Forced text is cut into tokens by `super::forced`: no better tokenizer is asked for.
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         // Sets of tokens that are known to fit inside JSON strings are not walked each time.
         let slices = SlicedBiasComputer::json_slices();
         let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices);
@@ -339,8 +323,12 @@ fn message(error: &anyhow::Error) -> String {
 
 const MESSAGE_CHARACTERS_MAX: usize = 1000;
 
-/// Refuses text with more references and definitions than a compiler may have to follow one after another.
-pub(super) fn check_definitions(text: &str, what: &str) -> Result<(), Error> {
+/// Refuses text that is longer than its limit, which is named, or has more references and definitions than a compiler may
+/// have to follow one after another.
+pub(super) fn check_text(text: &str, what: &str, (max, name): (usize, &str)) -> Result<(), Error> {
+    if text.len() > max {
+        return Err(Error::limit(format!("{what}: {} bytes; the limit is {max} ({name})", text.len())));
+    }
     let references = text.matches("\"$ref\"").count();
     // A definition of Lark's is a name and a colon; in JSON there is a quotation mark between them.
     let names = |(at, _): &(usize, &str)| {

@@ -3,16 +3,21 @@
 //! `llguidance` implements the keywords. Before it sees a schema, what it would pass over is refused by name, and what it
 //! would admit too much for is made stricter ([`prepare`]). `tests/structured` holds both against a validator.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+mod ecmascript;
+mod numbers;
+mod scan;
+
+use std::{collections::HashSet, sync::Arc};
 
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 use sglhost_core::{Error, ErrorCode, limits};
 
-use super::context_free::{ContextFree, check_definitions};
+use self::{
+    numbers::{BOUNDS, INTEGER_MAX, check_numbers, past_integers},
+    scan::Scan,
+};
+use super::context_free::{ContextFree, check_text};
 use crate::Tokenizer;
 
 /// Where a schema may say otherwise how JSON is written; `llguidance`'s own keyword.
@@ -26,11 +31,7 @@ pub(super) fn compile(schema: &str, tokenizer: &Arc<Tokenizer>) -> Result<Contex
 
 /// Reads a schema, within its limits. `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Value, Error> {
-    let max = limits::GRAMMAR_BYTES_MAX;
-    if text.len() > max {
-        return Err(Error::limit(format!("{what}: {} bytes; the limit is {max} (GRAMMAR_BYTES_MAX)", text.len())));
-    }
-    check_definitions(text, what)?;
+    check_text(text, what, (limits::GRAMMAR_BYTES_MAX, "GRAMMAR_BYTES_MAX"))?;
     let schema: Value =
         serde_json::from_str(text).map_err(|error| Error::invalid(format!("{what}: not JSON: {error}")))?;
     written_in_one_line(schema, what)
@@ -179,6 +180,8 @@ const SCHEMAS: [&str; 8] = [
     // Says nothing, but what it holds may be referred to.
     "contentSchema",
 ];
+/// Keywords that apply other schemas to the same value.
+const APPLIED: [&str; 4] = ["allOf", "anyOf", "oneOf", "$ref"];
 /// Keywords whose value is no schema, whatever it looks like.
 const VALUES: [&str; 4] = ["const", "enum", "default", "examples"];
 /// Keywords that count. Some write a count as `2.0`.
@@ -221,8 +224,8 @@ fn within_root(schema: &Value) -> Option<String> {
     Some(id.strip_suffix('#').unwrap_or(id)).filter(|id| !id.is_empty() && !id.contains('#')).map(str::to_owned)
 }
 
-/// Takes the schema's own name away, and out of its references. With the name of a schema that `llguidance` has built in
-/// (`http://json-schema.org/draft-07/schema`), that one would be taken instead.
+/// Takes the schema's own name out of its references; [`rewrite_one`] takes it away. With the name of a schema that
+/// `llguidance` has built in (`http://json-schema.org/draft-07/schema`), that one would be taken instead.
 fn strip_root(schema: &mut Value, name: Option<&str>) {
     fn strip(value: &mut Value, name: &str) {
         match value {
@@ -246,229 +249,11 @@ fn strip_root(schema: &mut Value, name: Option<&str>) {
     if let Some(name) = name {
         strip(schema, name);
     }
-    if let Value::Object(root) = schema {
-        root.retain(|keyword, value| !(["$id", "id"].contains(&keyword.as_str()) && value.is_string()));
-    }
 }
 
 /// Where a value is in memory: what tells it from the others.
 fn place(value: &Value) -> usize {
     std::ptr::from_ref(value).addr()
-}
-
-/// The JSON pointer of a value within another, for an error.
-fn pointer(within: &Value, wanted: usize) -> Option<String> {
-    if place(within) == wanted {
-        return Some(String::new());
-    }
-    match within {
-        Value::Object(members) => members.iter().find_map(|(name, member)| {
-            let after = pointer(member, wanted)?;
-            Some(format!("/{}{after}", escaped(&shortened(name))))
-        }),
-        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
-            let after = pointer(item, wanted)?;
-            Some(format!("/{index}{after}"))
-        }),
-        _ => None,
-    }
-}
-
-/// A look at all schemas within a schema.
-struct Scan<'a> {
-    root: &'a Value,
-    /// The oldest of those that it names.
-    draft: Draft,
-    speaks_of_controls: bool,
-    /// The schemas, by their place.
-    seen: HashSet<usize>,
-    waiting: Vec<&'a Value>,
-    /// What the `$anchor`s mark; nothing where two have the same name.
-    anchors: HashMap<&'a str, Option<&'a Value>>,
-    divisors: Vec<f64>,
-    patterns: usize,
-    /// Whether one text may have to match two schemas.
-    meet: bool,
-    /// Whether one number may have to.
-    numbers_meet: bool,
-    refers: bool,
-    /// A schema with a name of its own: references within it mean something else.
-    named: Option<usize>,
-}
-
-impl<'a> Scan<'a> {
-    /// The places of all that is a schema.
-    fn of(root: &'a Value, speaks_of_controls: bool) -> Result<HashSet<usize>, Error> {
-        let mut scan = Scan {
-            root,
-            draft: Draft::of(root),
-            speaks_of_controls,
-            seen: HashSet::new(),
-            waiting: Vec::new(),
-            anchors: HashMap::new(),
-            divisors: Vec::new(),
-            patterns: 0,
-            meet: false,
-            numbers_meet: false,
-            refers: false,
-            named: None,
-        };
-        scan.find_anchors(root);
-        scan.add(root)?;
-        while let Some(here) = scan.waiting.pop() {
-            scan.one(here).map_err(|error| scan.at(error, place(here)))?;
-        }
-        if let Some(named) = scan.named.filter(|_| scan.refers) {
-            let error = "`$id` within a schema that has `$ref` is not supported; refer to places as `#/…`";
-            return Err(scan.at(Error::new(ErrorCode::Unsupported, error), named));
-        }
-        let max = limits::GRAMMAR_PATTERNS_MEETING_MAX;
-        if scan.meet && scan.patterns > max {
-            return Err(Error::limit(format!(
-                "{} times `pattern` beside `allOf`, or `anyOf` and `$ref` with others: one text may have to match all; \
-                 the limit is {max} (GRAMMAR_PATTERNS_MEETING_MAX)",
-                scan.patterns
-            )));
-        }
-        if scan.numbers_meet {
-            check_divisors(&scan.divisors)?;
-        }
-        Ok(scan.seen)
-    }
-
-    /// The error with the place that it is about.
-    fn at(&self, error: Error, place: usize) -> Error {
-        let path = pointer(self.root, place).unwrap_or_default();
-        Error::new(error.code, format!("{} (at `#{}`)", error.message, shortened(&path)))
-    }
-
-    fn add(&mut self, schema: &'a Value) -> Result<(), Error> {
-        if self.seen.contains(&place(schema)) {
-            return Ok(());
-        }
-        let max = limits::GRAMMAR_SCHEMAS_MAX;
-        if self.seen.len() >= max {
-            return Err(Error::limit(format!(
-                "more than {max} schemas within it (GRAMMAR_SCHEMAS_MAX); use fewer, or refer to those that are alike"
-            )));
-        }
-        self.seen.insert(place(schema));
-        self.waiting.push(schema);
-        Ok(())
-    }
-
-    /// Finds what is marked, and which drafts are named.
-    fn find_anchors(&mut self, value: &'a Value) {
-        match value {
-            Value::Object(members) => {
-                if members.contains_key("$schema") && Draft::of(value) < self.draft {
-                    self.draft = Draft::of(value);
-                }
-                for keyword in ["$anchor", "$dynamicAnchor"] {
-                    if let Some(name) = members.get(keyword).and_then(Value::as_str) {
-                        self.anchors.entry(name).and_modify(|marked| *marked = None).or_insert(Some(value));
-                    }
-                }
-                for (keyword, member) in members {
-                    if !VALUES.contains(&keyword.as_str()) {
-                        self.find_anchors(member);
-                    }
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| self.find_anchors(item)),
-            _ => {}
-        }
-    }
-
-    fn one(&mut self, here: &'a Value) -> Result<(), Error> {
-        let keywords = match here {
-            Value::Object(keywords) => keywords,
-            Value::Array(schemas) => return schemas.iter().try_for_each(|schema| self.add(schema)),
-            _ => return Ok(()),
-        };
-        self.meet |= meets(keywords);
-        let has = |keyword: &&str| keywords.contains_key(*keyword);
-        let applied = ["allOf", "anyOf", "oneOf", "$ref"];
-        self.numbers_meet |= self.meet
-            || ["properties", "patternProperties"].iter().all(has)
-            || (has(&"multipleOf") && applied.iter().any(has));
-        self.patterns += usize::from(keywords.contains_key("pattern"));
-        self.named = self.named.or(self.own_name(here));
-        check_one(keywords, self.draft, self.speaks_of_controls)?;
-        self.divisors.extend(keywords.get("multipleOf").and_then(Value::as_f64));
-        for (keyword, value) in keywords {
-            match (keyword.as_str(), value) {
-                ("$ref", Value::String(reference)) => {
-                    self.refers = true;
-                    let target = self.target(reference)?;
-                    self.add(target)?;
-                }
-                (keyword, Value::Object(map)) if MAPS.contains(&keyword) => {
-                    map.values().try_for_each(|schema| self.add(schema))?;
-                }
-                (keyword, Value::Object(_) | Value::Array(_)) if SCHEMAS.contains(&keyword) => self.add(value)?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The place of a schema that has a name of its own, and is not the root.
-    fn own_name(&self, here: &Value) -> Option<usize> {
-        let named = ["$id", "id"].iter().any(|keyword| here.get(keyword).is_some_and(Value::is_string));
-        (named && !std::ptr::eq(here, self.root)).then(|| place(here))
-    }
-
-    /// What a reference leads to.
-    fn target(&self, reference: &str) -> Result<&'a Value, Error> {
-        let nowhere = |code, why: &str| Error::new(code, format!("`$ref` `{}` {why}", shortened(reference)));
-        let Some(fragment) = reference.strip_prefix('#') else {
-            let why = "is not within the schema: the host does not fetch schemas; copy it into `$defs`, and refer to it as \
-                       `#/$defs/…`";
-            return Err(nowhere(ErrorCode::Unsupported, why));
-        };
-        let missing = || nowhere(ErrorCode::Invalid, "leads nowhere in the schema");
-        if fragment.is_empty() {
-            return Ok(self.root);
-        }
-        if !fragment.starts_with('/') {
-            return match self.anchors.get(fragment) {
-                Some(Some(marked)) => Ok(marked),
-                Some(None) => Err(nowhere(ErrorCode::Unsupported, "is the `$anchor` of two schemas")),
-                None => Err(missing()),
-            };
-        }
-        let mut here = self.root;
-        // In a map of schemas there are names, which are no keywords.
-        let mut names = None;
-        for segment in unescaped(fragment).split('/').skip(1) {
-            let name = segment.replace("~1", "/").replace("~0", "~");
-            if names.is_none() && ["const", "enum"].contains(&name.as_str()) {
-                return Err(nowhere(ErrorCode::Unsupported, "leads into a value, which is no schema"));
-            }
-            // Its name will be another, in `llguidance`'s terms.
-            if names == Some("patternProperties") && ecmascript(&name).is_ok_and(|pattern| pattern != name) {
-                return Err(nowhere(ErrorCode::Unsupported, "leads into `patternProperties`; use `$defs`"));
-            }
-            if self.own_name(here).is_some() {
-                return Err(nowhere(ErrorCode::Unsupported, "leads through a schema with an `$id` of its own"));
-            }
-            here = match here {
-                Value::Object(members) => members.get(&name),
-                Value::Array(items) => {
-                    let written_plainly = !(name.starts_with('+') || name.starts_with('0') && name.len() > 1);
-                    name.parse().ok().filter(|_| written_plainly).and_then(|index: usize| items.get(index))
-                }
-                _ => None,
-            }
-            .ok_or_else(missing)?;
-            names = MAPS.into_iter().find(|map| names.is_none() && *map == name && here.is_object());
-        }
-        match names {
-            Some(_) => Err(nowhere(ErrorCode::Unsupported, "leads to a map of schemas, which is none itself")),
-            None => Ok(here),
-        }
-    }
 }
 
 /// Rewrites the schemas at the places. What is inside a schema first: only what is done with may move in memory.
@@ -484,40 +269,6 @@ fn rewrite(value: &mut Value, places: &HashSet<usize>) -> Result<(), Error> {
         rewrite_one(keywords)?;
     }
     Ok(())
-}
-
-/// Whether one value may have to match two schemas.
-fn meets(keywords: &Map<String, Value>) -> bool {
-    let applied = ["allOf", "anyOf", "oneOf", "$ref"];
-    let own = ["pattern", "format", "properties", "patternProperties", "additionalProperties", "items", "prefixItems"];
-    let has = |names: &[&str]| names.iter().filter(|name| keywords.contains_key(**name)).count();
-    let all = keywords.get("allOf").and_then(Value::as_array).map_or(0, Vec::len);
-    all > 1 || has(&applied) > 1 || (has(&applied) == 1 && has(&own) > 0)
-}
-
-/// A name within a JSON pointer.
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-/// A JSON pointer that was part of a URI.
-fn unescaped(fragment: &str) -> String {
-    let mut bytes = Vec::with_capacity(fragment.len());
-    let mut rest = fragment.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Refuses what a schema's own keywords say and would not be kept.
@@ -543,74 +294,12 @@ fn check_one(keywords: &Map<String, Value>, draft: Draft, speaks_of_controls: bo
     check_names(keywords, speaks_of_controls)
 }
 
-/// [`ecmascript`], or what an error says of it.
+/// [`ecmascript::in_rust`], or what an error says of it.
 fn in_rust(pattern: &str) -> Result<String, Error> {
-    ecmascript(pattern).map_err(|why| {
+    ecmascript::in_rust(pattern).map_err(|why| {
         let message = format!("the expression `{}` is not supported: {why}", shortened(pattern));
         Error::new(ErrorCode::Unsupported, message)
     })
-}
-
-/// Numbers up to which integers are exact as 64-bit floats, which is what `llguidance` computes with.
-const NUMBER_MAX: f64 = limits::GRAMMAR_NUMBER_MAX as f64;
-/// About where 64-bit integers end, as the nearest float below.
-const INTEGER_MAX: f64 = 9_223_372_036_854_774_784.0;
-/// Bounds from below, and whether they are; the others are from above.
-const BOUNDS: [(&str, bool); 4] =
-    [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)];
-
-/// Refuses numbers that `llguidance` would take for others, or would not come to an end with.
-fn check_numbers(keywords: &Map<String, Value>) -> Result<(), Error> {
-    let too_large = |keyword: &str, number: &Value| {
-        Error::limit(format!(
-            "`{keyword}`: {number} is past ±{} (GRAMMAR_NUMBER_MAX), up to which integers are exact as 64-bit floats; use a \
-             smaller one, or a string",
-            limits::GRAMMAR_NUMBER_MAX
-        ))
-    };
-    for keyword in ["const", "enum"] {
-        if let Some(number) = keywords.get(keyword).and_then(past_exact) {
-            return Err(too_large(keyword, number));
-        }
-    }
-    for (keyword, below) in BOUNDS {
-        if let Some(value) = keywords.get(keyword)
-            && past_exact(value).is_some()
-            && !past_integers(value, below)
-        {
-            return Err(too_large(keyword, value));
-        }
-    }
-    match keywords.get("multipleOf").filter(|value| value.is_number()) {
-        Some(value) => check_divisor(value),
-        None => Ok(()),
-    }
-}
-
-/// A number in a value that is past what is exact.
-fn past_exact(value: &Value) -> Option<&Value> {
-    match value {
-        Value::Number(number) => {
-            number.as_f64().is_none_or(|number| number.abs() > NUMBER_MAX).then_some(value).or_else(
-                // 2^53 + 1 is 2^53 as a float.
-                || {
-                    number
-                        .as_i64()
-                        .is_some_and(|number| number.unsigned_abs() > limits::GRAMMAR_NUMBER_MAX)
-                        .then_some(value)
-                },
-            )
-        }
-        Value::Array(items) => items.iter().find_map(past_exact),
-        Value::Object(members) => members.values().find_map(past_exact),
-        _ => None,
-    }
-}
-
-/// Whether a bound leaves room for all 64-bit integers.
-fn past_integers(bound: &Value, below: bool) -> bool {
-    let bound = bound.as_f64().map(|bound| if below { -bound } else { bound });
-    bound.is_some_and(|bound| bound > INTEGER_MAX)
 }
 
 /// Refuses names that could be written in a second way, and would then pass for one that is not listed.
@@ -723,141 +412,6 @@ fn refuse_counts_of_names(keywords: &Map<String, Value>) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// A divisor as `llguidance` has it: an integer, and by which power of ten it is to be divided.
-fn decimal(divisor: f64) -> Option<(u64, u32)> {
-    // As it counts them.
-    let (mut number, mut places) = (divisor.abs(), 0);
-    while number.fract() != 0.0 && places <= PLACES_MAX {
-        number *= 10.0;
-        places += 1;
-    }
-    let fits = places <= PLACES_MAX && number <= limits::GRAMMAR_MULTIPLE_MAX as f64;
-    fits.then_some((number as u64, places))
-}
-
-/// Digits after the point of a divisor.
-const PLACES_MAX: u32 = 9;
-
-/// A number is divided as it is written, by an automaton with a state for each remainder.
-fn check_divisor(divisor: &Value) -> Result<(), Error> {
-    let max = limits::GRAMMAR_MULTIPLE_MAX;
-    match divisor.as_f64().map(decimal) {
-        Some(Some((0, _))) => Err(Error::invalid("`multipleOf`: 0 is none; it is above 0")),
-        Some(Some(_)) => Ok(()),
-        _ => Err(Error::limit(format!(
-            "`multipleOf`: {divisor} has too many digits: without its point it may be at most {max} \
-             (GRAMMAR_MULTIPLE_MAX), with {PLACES_MAX} digits after the point; use a rounder one"
-        ))),
-    }
-}
-
-/// Refuses divisors whose common multiple is too large.
-fn check_divisors(divisors: &[f64]) -> Result<(), Error> {
-    let divisors: HashSet<(u64, u32)> = divisors.iter().filter_map(|&divisor| decimal(divisor)).collect();
-    let most = divisors.iter().map(|(_, places)| *places).max().unwrap_or(0);
-    let max = limits::GRAMMAR_MULTIPLE_MAX;
-    let mut common = 1;
-    for (number, places) in &divisors {
-        // Neither is above what 64 bits hold: 10 to the power of PLACES_MAX times the limit, squared, is.
-        let number = u128::from(*number) * 10_u128.pow(most - places);
-        let (mut a, mut b) = (common, number);
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        common = common / a.max(1) * number;
-        if divisors.len() > 1 && common > u128::from(max) {
-            return Err(Error::limit(format!(
-                "{} different values of `multipleOf`, of which one number may have to match all: their least common \
-                 multiple, without its point, is above {max} (GRAMMAR_MULTIPLE_MAX); use fewer or smaller ones",
-                divisors.len()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// An expression of ECMAScript's in Rust's syntax; or what it has that means something else there.
-fn ecmascript(pattern: &str) -> Result<String, String> {
-    // With U+FEFF and without U+0085, which is Unicode's.
-    const SPACES: &str =
-        "\t\n\u{b}\u{c}\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
-    let mut out = String::with_capacity(pattern.len());
-    let mut in_class = false;
-    let mut rest = pattern;
-    while let Some(character) = rest.chars().next() {
-        rest = &rest[character.len_utf8()..];
-        match character {
-            '\\' => {
-                let Some(escaped) = rest.chars().next() else { return Err("`\\` at its end".to_owned()) };
-                rest = &rest[escaped.len_utf8()..];
-                match escaped {
-                    's' => out.extend(["[", SPACES, "]"]),
-                    'S' => out.extend(["[^", SPACES, "]"]),
-                    'b' if in_class => out.push_str(r"\x08"),
-                    // The beginning or the end of a word in Rust's.
-                    '<' | '>' => out.push(escaped),
-                    'a' | 'A' | 'z' | 'Z' | 'G' | 'U' | 'Q' | 'E' | 'h' | 'H' | 'R' | 'X' | 'K' => {
-                        return Err(format!("`\\{escaped}` is not ECMAScript's"));
-                    }
-                    'b' | 'B' | 'x' | 'p' | 'P' if rest.starts_with('{') != "pP".contains(escaped) => {
-                        return Err(format!(
-                            "`\\{escaped}{}` is not ECMAScript's",
-                            if rest.starts_with('{') { "{" } else { "" }
-                        ));
-                    }
-                    // A name or a number in braces.
-                    'p' | 'P' | 'u' if rest.starts_with('{') => {
-                        let end = rest.find('}').ok_or("a `{` without `}`")?;
-                        out.extend(['\\', escaped]);
-                        out.push_str(&rest[..=end]);
-                        rest = &rest[end + 1..];
-                    }
-                    _ => out.extend(['\\', escaped]),
-                }
-            }
-            '[' if in_class => out.push_str(r"\["),
-            '[' if rest.starts_with("^]") => {
-                out.push_str(r"[\x{0}-\x{10FFFF}]");
-                rest = &rest[2..];
-            }
-            '[' if rest.starts_with(']') => return Err("`[]` matches nothing".to_owned()),
-            '[' => {
-                in_class = true;
-                out.push('[');
-                if let Some(after) = rest.strip_prefix('^') {
-                    out.push('^');
-                    rest = after;
-                }
-            }
-            ']' if in_class => {
-                in_class = false;
-                out.push(']');
-            }
-            '&' | '~' if in_class => out.extend(['\\', character]),
-            '-' if in_class && rest.starts_with('-') => return Err("`--` in a class; write `\\-`".to_owned()),
-            _ if in_class => out.push(character),
-            '.' => out.push_str(r"[^\n\r\x{2028}\x{2029}]"),
-            '(' if rest.starts_with('?') => {
-                let known = ["?:", "?=", "?!", "?<"];
-                if !known.iter().any(|group| rest.starts_with(group)) {
-                    return Err("a group that begins with `(?` and is none of `(?:`, `(?=`, `(?!` and `(?<`".to_owned());
-                }
-                out.push('(');
-            }
-            '{' => {
-                let counts = rest.split_once('}').map(|(counts, _)| counts.split_once(',').unwrap_or((counts, "")));
-                let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-                if !counts.is_some_and(|(least, most)| !least.is_empty() && digits(least) && digits(most)) {
-                    return Err("a `{` that begins no repetition; write `\\{`".to_owned());
-                }
-                out.push('{');
-            }
-            _ => out.push(character),
-        }
-    }
-    Ok(out)
 }
 
 /// What `llguidance`'s expression for a format leaves open.

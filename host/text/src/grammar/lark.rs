@@ -7,18 +7,14 @@ use serde_json::Value;
 use sglhost_core::{Error, limits};
 
 use super::{
-    context_free::{ContextFree, check_definitions},
+    context_free::{ContextFree, check_text},
     json_schema,
 };
 use crate::Tokenizer;
 
 /// Compiles a grammar.
 pub(super) fn compile(grammar: &str, tokenizer: &Arc<Tokenizer>) -> Result<ContextFree, Error> {
-    let max = limits::LARK_BYTES_MAX;
-    if grammar.len() > max {
-        return Err(Error::limit(format!("Lark: {} bytes; the limit is {max} (LARK_BYTES_MAX)", grammar.len())));
-    }
-    check_definitions(grammar, "Lark")?;
+    check_text(grammar, "Lark", (limits::LARK_BYTES_MAX, "LARK_BYTES_MAX"))?;
     // Those in literals are counted too: few grammars have more.
     let (meeting, max) = (grammar.matches('&').count(), limits::GRAMMAR_PATTERNS_MEETING_MAX);
     if meeting > max {

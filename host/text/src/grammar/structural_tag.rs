@@ -11,7 +11,7 @@ use serde_json::Value;
 use sglhost_core::{Error, limits};
 
 use super::{
-    context_free::{ContextFree, check_definitions},
+    context_free::{ContextFree, check_text},
     json_schema, pattern,
 };
 use crate::Tokenizer;
@@ -37,11 +37,7 @@ struct Tag {
 
 /// Compiles tags.
 pub(super) fn compile(text: &str, tokenizer: &Arc<Tokenizer>) -> Result<ContextFree, Error> {
-    let max = limits::GRAMMAR_BYTES_MAX;
-    if text.len() > max {
-        return Err(invalid_limit(format!("{} bytes; the limit is {max} (GRAMMAR_BYTES_MAX)", text.len())));
-    }
-    check_definitions(text, "structural tag")?;
+    check_text(text, "structural tag", (limits::GRAMMAR_BYTES_MAX, "GRAMMAR_BYTES_MAX"))?;
     let tags: Tags = serde_json::from_str(text).map_err(invalid)?;
     let grammar = tags.grammar()?;
     ContextFree::new(TopLevelGrammar::from_lark(grammar), tokenizer, |message| {
@@ -145,8 +141,4 @@ fn unslashed(pattern: &str) -> String {
 
 fn invalid(message: impl std::fmt::Display) -> Error {
     Error::invalid(format!("structural tag: {message}"))
-}
-
-fn invalid_limit(message: String) -> Error {
-    Error::limit(format!("structural tag: {message}"))
 }
