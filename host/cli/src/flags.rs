@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use sglhost_model::MEMORY_FRACTION;
 
+use crate::language::Language;
 use crate::units::{parse_memory_limit, parse_time_limit};
 
 pub(crate) use client::{ClientCommand, ListFlags, LogsFlags, PushFlags, RunsFlags, ServerFlags, UsageFlags};
@@ -382,7 +383,7 @@ pub(crate) struct BuildFlags {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Cargo's profile
+    /// Cargo's profile, of a program in Rust
     #[arg(long, default_value = "release", value_name = "NAME")]
     pub(crate) profile: String,
 }
@@ -390,9 +391,13 @@ pub(crate) struct BuildFlags {
 /// `sglhost new`.
 #[derive(Debug, Args)]
 pub(crate) struct NewFlags {
-    /// The program's name: of its crate, its function and its component
+    /// The program's name: of its function and its component
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+
+    /// The language to write it in
+    #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+    pub(crate) lang: Language,
 
     /// The folder to make [default: NAME]
     #[arg(long, value_name = "DIR")]

@@ -18,8 +18,10 @@ mod failure;
 mod flags;
 mod guests;
 mod interrupt;
+mod language;
 mod model;
 mod new;
+mod pip;
 mod render;
 mod restart;
 mod split;
@@ -82,12 +84,12 @@ fn perform(command: Command, run: clap::Command) -> Result<(), Failure> {
     // Neither waits for anything but its own child, which Ctrl-C reaches too.
     match command {
         Command::Build(flags) => {
-            let options =
-                BuildOptions { output: flags.output, profile: flags.profile, ..BuildOptions::new(flags.folder) };
+            let options = BuildOptions::new(flags.folder, Environment::read().cache);
+            let options = BuildOptions { output: flags.output, profile: flags.profile, ..options };
             return build::build(&options).map(drop).map_err(Failure::other);
         }
         Command::New(flags) => {
-            let options = NewOptions::new(flags.name);
+            let options = NewOptions::new(flags.name, flags.lang);
             let folder = flags.folder.unwrap_or_else(|| options.folder.clone());
             return new::new_project(&NewOptions { folder, ..options }).map(drop).map_err(Failure::other);
         }

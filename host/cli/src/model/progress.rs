@@ -37,6 +37,19 @@ impl Progress {
         Self { bar }
     }
 
+    /// Of what nobody knows the size beforehand.
+    pub(crate) fn growing(label: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{label}");
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{spinner:.cyan} {msg} {decimal_bytes:>9}  {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(label.to_owned());
+        bar.enable_steady_tick(TICK);
+        Self { bar }
+    }
+
     /// So many more bytes.
     pub(crate) fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);

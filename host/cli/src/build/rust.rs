@@ -1,4 +1,4 @@
-//! `sglhost build`: a guest's crate becomes a component, by the user's own Rust toolchain.
+//! Rust: a crate of type `cdylib` becomes a component by the user's own toolchain.
 //!
 //! Owns: which toolchain, target and linker are used, and the messages for where one is missing. It runs `cargo` as the
 //! user would and keeps no settings of its own: optimization and features are the crate's `Cargo.toml`'s.
@@ -13,10 +13,12 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-use crate::component::{self, ComponentError};
+use super::{BuildError, Built, Project};
+use crate::component;
+use crate::language::{Files, repository_files};
 
 /// A Rust toolchain's folder, the one that holds `bin/cargo`, to be used instead of the `cargo` on `PATH`.
-const TOOLCHAIN: &str = "SGLHOST_GUEST_TOOLCHAIN";
+pub(super) const TOOLCHAIN: &str = "SGLHOST_GUEST_TOOLCHAIN";
 /// The preferred target: its programs import the contract and nothing else but standard output and error.
 const PREFERRED_TARGET: &str = "wasm32-unknown-unknown";
 /// The other one, whose standard library has files, clocks and sockets of WASI.
@@ -24,34 +26,39 @@ const WASI_TARGET: &str = "wasm32-wasip2";
 /// Makes a component of what the compiler leaves. Comes with rustup's toolchains.
 const COMPONENT_LINKER: &str = "wasm-component-ld";
 
-/// What to build, and with what.
-#[derive(Clone, Debug)]
-pub(crate) struct BuildOptions {
-    /// The crate's folder.
-    pub(crate) folder: PathBuf,
-    /// Where the component goes; none: `NAME.wasm` in the current folder.
-    pub(crate) output: Option<PathBuf>,
-    /// Cargo's profile.
-    pub(crate) profile: String,
-    /// A toolchain's folder; none: the `cargo` on `PATH`.
-    pub(crate) toolchain: Option<PathBuf>,
-}
+/// What `sglhost new` writes.
+pub(crate) const TEMPLATE: Files = &[
+    ("Cargo.toml", include_str!("../../../../guest-sdk/rust/template/Cargo.toml.template")),
+    ("src/lib.rs", include_str!("../../../../guest-sdk/rust/template/lib.rs.template")),
+    (".gitignore", "/target\n*.wasm\n"),
+];
 
-impl BuildOptions {
-    /// A release build with the toolchain that the environment names, if it does.
-    pub(crate) fn new(folder: impl Into<PathBuf>) -> Self {
-        let toolchain = env::var_os(TOOLCHAIN).filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { folder: folder.into(), output: None, profile: "release".to_owned(), toolchain }
-    }
-}
+/// The SDK, where it lies in the repository too, because it refers to the contract.
+pub(crate) const SDK: Files = repository_files! { "" =>
+    "guest-sdk/rust/Cargo.toml"
+    "guest-sdk/rust/README.md"
+    "guest-sdk/rust/macro/Cargo.toml"
+    "guest-sdk/rust/macro/src/expand.rs"
+    "guest-sdk/rust/macro/src/lib.rs"
+    "guest-sdk/rust/macro/src/signature.rs"
+    "guest-sdk/rust/src/argument.rs"
+    "guest-sdk/rust/src/bindings.rs"
+    "guest-sdk/rust/src/error.rs"
+    "guest-sdk/rust/src/generate.rs"
+    "guest-sdk/rust/src/lib.rs"
+    "guest-sdk/rust/src/outcome.rs"
+    "guest-sdk/rust/src/output.rs"
+    "guest-sdk/rust/src/program.rs"
+    "guest-sdk/rust/src/prompt.rs"
+    "guest-sdk/rust/src/run.rs"
+    "guest-sdk/rust/src/state.rs"
+    "guest-sdk/rust/src/stream.rs"
+};
 
-/// Why there is no component.
+/// Why a crate did not become a component.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum BuildError {
-    /// The folder is something else.
-    #[error("{0} holds no Cargo.toml; `sglhost new NAME` starts a program")]
-    NoCrate(PathBuf),
+pub(crate) enum RustError {
     /// The crate cannot become a component.
     #[error("{0} is no cdylib; add to its Cargo.toml:\n\n    [lib]\n    crate-type = [\"cdylib\"]\n")]
     NoCdylib(PathBuf),
@@ -81,10 +88,7 @@ pub(crate) enum BuildError {
     /// Cargo answered something unexpected.
     #[error("cargo's answer was not understood: {0}")]
     Answer(String),
-    /// What was built is no component.
-    #[error(transparent)]
-    Component(#[from] ComponentError),
-    /// A file could not be written.
+    /// A file could not be read.
     #[error("{path}: {error}")]
     Io {
         /// The file.
@@ -94,26 +98,13 @@ pub(crate) enum BuildError {
     },
 }
 
-/// Builds the crate in a folder, and returns the component's path.
-///
-/// Cargo's progress and its messages go to standard error, and so does the component's path and size.
-///
-/// # Errors
-/// The folder is no crate of type `cdylib`, the toolchain lacks what it takes, or the crate does not compile.
-pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf, BuildError> {
-    let manifest = options.folder.join("Cargo.toml");
-    if !manifest.is_file() {
-        return Err(BuildError::NoCrate(options.folder.clone()));
-    }
-    let toolchain = Toolchain::find(options.toolchain.as_deref())?;
-    let name = toolchain.library(&options.folder, &manifest)?;
-    let built = toolchain.compile(&manifest, &name, &options.profile)?;
-    let bytes = component::read_component(&built)?;
-
-    let output = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.wasm")));
-    fs::write(&output, &bytes).map_err(|error| BuildError::Io { path: output.clone(), error })?;
-    eprintln!("{}: {} KB", output.display(), bytes.len().div_ceil(1000));
-    Ok(output)
+/// Builds the crate. Cargo's progress and its messages go to standard error.
+pub(super) fn build(project: &Project<'_>) -> Result<Built, BuildError> {
+    let manifest = project.folder.join("Cargo.toml");
+    let toolchain = Toolchain::find(project.toolchain)?;
+    let name = toolchain.library(project.folder, &manifest)?;
+    let built = toolchain.compile(&manifest, &name, project.profile)?;
+    Ok(Built { component: component::read_component(&built)?, name })
 }
 
 /// A Rust toolchain that can build components.
@@ -125,7 +116,7 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    fn find(folder: Option<&Path>) -> Result<Self, BuildError> {
+    fn find(folder: Option<&Path>) -> Result<Self, RustError> {
         let mut toolchain = Self { folder: folder.map(Path::to_owned), target: PREFERRED_TARGET };
         let available = [PREFERRED_TARGET, WASI_TARGET].into_iter().find_map(|target| {
             let libraries = toolchain.ask_rustc(&["--print", "target-libdir", "--target", target]);
@@ -134,9 +125,9 @@ impl Toolchain {
                 Err(error) => Some(Err(error)),
             }
         });
-        toolchain.target = available.unwrap_or(Err(BuildError::NoTarget))?;
+        toolchain.target = available.unwrap_or(Err(RustError::NoTarget))?;
         if toolchain.target == PREFERRED_TARGET && !toolchain.has_component_linker()? {
-            return Err(BuildError::NoLinker);
+            return Err(RustError::NoLinker);
         }
         Ok(toolchain)
     }
@@ -161,18 +152,18 @@ impl Toolchain {
         cargo
     }
 
-    fn ask_rustc(&self, arguments: &[&str]) -> Result<String, BuildError> {
+    fn ask_rustc(&self, arguments: &[&str]) -> Result<String, RustError> {
         let program = self.program("rustc");
         let output = Command::new(&program).args(arguments).output();
-        let output = output.map_err(|error| BuildError::NoCargo { program, error })?;
+        let output = output.map_err(|error| RustError::NoCargo { program, error })?;
         if !output.status.success() {
-            return Err(BuildError::Answer(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(RustError::Answer(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Whether the linker is where rustc looks for it: beside its own tools, or on `PATH`.
-    fn has_component_linker(&self) -> Result<bool, BuildError> {
+    fn has_component_linker(&self) -> Result<bool, RustError> {
         let host_libraries = PathBuf::from(self.ask_rustc(&["--print", "target-libdir"])?);
         let name = format!("{COMPONENT_LINKER}{}", env::consts::EXE_SUFFIX);
         let own = host_libraries.parent().map(|host| host.join("bin").join(&name));
@@ -181,42 +172,42 @@ impl Toolchain {
     }
 
     /// The name of the crate's library, which must be a `cdylib`.
-    fn library(&self, folder: &Path, manifest: &Path) -> Result<String, BuildError> {
+    fn library(&self, folder: &Path, manifest: &Path) -> Result<String, RustError> {
         let mut cargo = self.cargo();
         cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
         let output = cargo.stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| BuildError::NoCargo { program: self.program("cargo"), error })?;
+        let output = output.map_err(|error| RustError::NoCargo { program: self.program("cargo"), error })?;
         if !output.status.success() {
-            return Err(BuildError::Cargo);
+            return Err(RustError::Cargo);
         }
-        let metadata = serde_json::from_slice(&output.stdout).map_err(|error| BuildError::Answer(error.to_string()))?;
-        let manifest = fs::canonicalize(manifest).map_err(|error| BuildError::Io { path: manifest.into(), error })?;
+        let metadata = serde_json::from_slice(&output.stdout).map_err(|error| RustError::Answer(error.to_string()))?;
+        let manifest = fs::canonicalize(manifest).map_err(|error| RustError::Io { path: manifest.into(), error })?;
         match library_of(&metadata, &manifest) {
             Some(Some(name)) => Ok(name),
-            Some(None) => Err(BuildError::NoCdylib(folder.to_owned())),
-            None => Err(BuildError::NoPackage(folder.to_owned())),
+            Some(None) => Err(RustError::NoCdylib(folder.to_owned())),
+            None => Err(RustError::NoPackage(folder.to_owned())),
         }
     }
 
     /// Compiles the library called `name`, and returns the file that cargo left.
-    fn compile(&self, manifest: &Path, name: &str, profile: &str) -> Result<PathBuf, BuildError> {
+    fn compile(&self, manifest: &Path, name: &str, profile: &str) -> Result<PathBuf, RustError> {
         let mut cargo = self.cargo();
         cargo.args(["build", "--lib", "--profile", profile, "--target", self.target, "--manifest-path"]).arg(manifest);
         // Artifacts come as JSON, diagnostics and progress as usual.
         cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
-        let mut child = cargo.spawn().map_err(|error| BuildError::NoCargo { program: self.program("cargo"), error })?;
+        let mut child = cargo.spawn().map_err(|error| RustError::NoCargo { program: self.program("cargo"), error })?;
         let mut built = None;
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines() {
-                let line = line.map_err(|error| BuildError::Answer(error.to_string()))?;
+                let line = line.map_err(|error| RustError::Answer(error.to_string()))?;
                 built = artifact_of(&line, name).or(built);
             }
         }
-        let status = child.wait().map_err(|error| BuildError::Answer(error.to_string()))?;
+        let status = child.wait().map_err(|error| RustError::Answer(error.to_string()))?;
         if !status.success() {
-            return Err(BuildError::Cargo);
+            return Err(RustError::Cargo);
         }
-        built.ok_or_else(|| BuildError::Answer(format!("no .wasm file of {name} was left")))
+        built.ok_or_else(|| RustError::Answer(format!("no .wasm file of {name} was left")))
     }
 }
 
@@ -291,10 +282,6 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let options = BuildOptions { toolchain: None, ..BuildOptions::new(folder.path()) };
-        let error = build(&options).unwrap_err();
-        assert!(matches!(&error, BuildError::NoCrate(path) if path == folder.path()), "{error}");
-
         let nowhere = folder.path().join("toolchain");
         let error = Toolchain::find(Some(&nowhere)).unwrap_err();
         assert!(error.to_string().contains("SGLHOST_GUEST_TOOLCHAIN"), "{error}");
@@ -302,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_toolchain_without_the_target_gets_one_clear_line() {
-        let message = BuildError::NoTarget.to_string();
+        let message = RustError::NoTarget.to_string();
         assert!(message.contains("`rustup target add wasm32-unknown-unknown`"), "{message}");
         assert!(!message.contains('\n'));
     }
