@@ -53,7 +53,7 @@ target=$(cargo metadata --format-version 1 --no-deps |
 step "formatting"
 cargo fmt --all --check
 for manifest in guest-sdk/rust/Cargo.toml plugins/Cargo.toml tests/attacks/guests/Cargo.toml \
-    tests/e2e/guest/Cargo.toml; do
+    tests/e2e/guest/Cargo.toml tests/languages/rust/Cargo.toml; do
     cargo fmt --all --check --manifest-path "$manifest"
 done
 

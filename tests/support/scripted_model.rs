@@ -6,16 +6,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use sglhost_core::limits::EngineLimits;
-use sglhost_device::{Batch, DType, KvLayout, RowRequest, RowResult};
+use sglhost_device::{Batch, DType, KvLayout, RowRequest, RowResult, SampleRow};
 use sglhost_engine::{EngineHandle, ServedModel, SystemClock};
 use sglhost_model::{ModelError, ModelInfo, ModelRunner};
 use sglhost_text::Roles;
 
 use crate::scripted::{END, byte_tokenizer};
+
+/// Its chat template.
+const TEMPLATE: &str = "{% for message in messages %}[{{ message.role }}]{{ message.content }}[/]\n{% endfor %}\
+                        {% if add_generation_prompt %}[assistant]{% endif %}";
 
 /// The model.
 pub struct ScriptedModel {
@@ -27,6 +32,7 @@ pub struct ScriptedModel {
     answers: VecDeque<Vec<RowResult>>,
     /// What a pass takes.
     step: Duration,
+    passes: Arc<AtomicUsize>,
 }
 
 impl ScriptedModel {
@@ -43,7 +49,13 @@ impl ScriptedModel {
             kv,
             description: "a script".to_owned(),
         };
-        Self { info, slots: vec![0; slots], rows: Vec::new(), answers: VecDeque::new(), step }
+        Self { info, slots: vec![0; slots], rows: Vec::new(), answers: VecDeque::new(), step, passes: Arc::default() }
+    }
+
+    /// How many passes it has computed, for a look after it has become an engine.
+    #[must_use]
+    pub fn passes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.passes)
     }
 
     /// An engine that serves it.
@@ -53,7 +65,8 @@ impl ScriptedModel {
     #[must_use]
     pub fn engine(self, limits: EngineLimits) -> Arc<EngineHandle> {
         let tokenizer = Arc::new(byte_tokenizer());
-        let served = ServedModel { runner: Box::new(self), tokenizer, roles: Roles::plain() };
+        let roles = Roles::from_template(TEMPLATE, &tokenizer).unwrap();
+        let served = ServedModel { runner: Box::new(self), tokenizer, roles };
         Arc::new(EngineHandle::start(vec![served], limits, Arc::new(SystemClock::default())).unwrap())
     }
 }
@@ -83,6 +96,7 @@ impl ModelRunner for ScriptedModel {
             }
         }
         self.rows = batch.sample_rows.iter().map(|&row| hashes[row as usize]).collect();
+        self.passes.fetch_add(1, Ordering::SeqCst);
         if !self.step.is_zero() {
             thread::sleep(self.step);
         }
@@ -93,19 +107,17 @@ impl ModelRunner for ScriptedModel {
         let answer = |(request, &hash): (&RowRequest, &u64)| match request {
             RowRequest::Sample(row) => {
                 let random = if row.temperature > 0.0 { row.seed ^ row.position } else { 0 };
-                let letter = u32::from(b'a') + (mix(hash ^ random) % 26) as u32;
+                let letter = u32::from(b'a') + (mix(hash ^ random ^ unusual(row)) % 26) as u32;
                 let token = match &row.mask {
                     Some(mask) if !mask.allows(letter) => mask.iter().next().unwrap_or(END),
                     _ => letter,
                 };
-                RowResult { token, logprob: logprob(hash, token), ..RowResult::default() }
+                let top = likeliest(hash, row.top_logprobs.unwrap_or_default());
+                RowResult { token, logprob: logprob(hash, token), top, ..RowResult::default() }
             }
             RowRequest::Score { tokens, top } => {
-                let mut all: Vec<(u32, f32)> = (97..123).map(|token| (token, logprob(hash, token))).collect();
-                all.sort_by(|a, b| b.1.total_cmp(&a.1));
-                all.truncate(*top as usize);
                 let scores = tokens.iter().map(|&token| logprob(hash, token)).collect();
-                RowResult { scores, top: all, ..RowResult::default() }
+                RowResult { scores, top: likeliest(hash, *top), ..RowResult::default() }
             }
         };
         self.answers.push_back(rows.iter().zip(&self.rows).map(answer).collect());
@@ -127,6 +139,30 @@ fn mix(z: u64) -> u64 {
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
+}
+
+/// Zero if the sampling parameters are the default ones; else a number of their own, so that each that arrives is seen.
+fn unusual(row: &SampleRow) -> u64 {
+    let SampleRow { top_k, top_p, min_p, frequency_penalty, presence_penalty, repetition_penalty, .. } = *row;
+    let usual = SampleRow::default();
+    let changed = [
+        u64::from(top_k ^ usual.top_k),
+        u64::from(top_p.to_bits() ^ usual.top_p.to_bits()),
+        u64::from(min_p.to_bits() ^ usual.min_p.to_bits()),
+        u64::from(frequency_penalty.to_bits() ^ usual.frequency_penalty.to_bits()),
+        u64::from(presence_penalty.to_bits() ^ usual.presence_penalty.to_bits()),
+        u64::from(repetition_penalty.to_bits() ^ usual.repetition_penalty.to_bits()),
+        row.bias.iter().map(|&(token, bias)| u64::from(token) << 32 | u64::from(bias.to_bits())).sum(),
+    ];
+    let each = |(index, value): (u64, u64)| if value == 0 { 0 } else { mix(value ^ index << 60) };
+    (0..).zip(changed).map(each).fold(0, |sum, it| sum ^ it)
+}
+
+fn likeliest(hash: u64, count: u32) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (97..123).map(|token| (token, logprob(hash, token))).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all.truncate(count as usize);
+    all
 }
 
 fn logprob(hash: u64, token: u32) -> f32 {
