@@ -179,7 +179,7 @@ impl Report {
 }
 
 /// Whether all numbers are ones that an f64 holds exactly enough to be compared.
-fn exact(value: &Value) -> bool {
+pub(crate) fn exact(value: &Value) -> bool {
     match value {
         // Of `-0`, which is an integer, serde_json makes a float.
         Value::Number(number) => {

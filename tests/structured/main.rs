@@ -1,7 +1,8 @@
 //! Structured output: what constraints admit, held against engines and validators that are not ours.
 //!
-//! No model runs: a sampler that draws uniformly among the tokens that a mask allows is a walk over the masks. `walk` has
-//! it, `writing` writes JSON as the host has models write it. Each of the other files holds one kind of constraint.
+//! A sampler that draws uniformly among the tokens that a mask allows is a walk over the masks. `walk` has it, `writing`
+//! writes JSON as the host has models write it. `real_model` has the default model write. Each of the other files holds
+//! one kind of constraint.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,6 +13,7 @@ mod counting;
 mod forced;
 mod json_schema;
 mod lark;
+mod real_model;
 mod regex;
 mod structural_tag;
 mod upstream;
