@@ -6,23 +6,29 @@
 //!   that as many tokens are sampled: what masks cost a token. Once with strings of any length, and once with short ones,
 //!   whose masks are costly: near a `maxLength` each token has to be looked at.
 //! - the `character_gen` program of the seed (its prompt and regex), with and without jump-forward.
-//! - the time between two tokens of 4 sequences of free text, beside 4 whose masks are cheap, and beside 4 whose masks are
-//!   as slow as the limits allow.
+//! - the time between two tokens of 4 sequences of free text, beside 4 whose masks are cheap, beside 4 whose masks are as
+//!   slow as the limits allow, and while constraints that are made to take long are compiled without a pause, as programs
+//!   have them compiled: on a thread of the lowest priority.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a benchmark fails")]
 
 mod measured_engine;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use measured_engine::{Flags, MeasuredEngine, request};
 use serde_json::Value;
-use sglhost_core::{RunId, SamplingParams, TenantId, TokenId, limits::EngineLimits};
+use sglhost_core::limits::{CONSTRAINT_STACK_BYTES, EngineLimits};
+use sglhost_core::{RunId, SamplingParams, TenantId, TokenId};
 use sglhost_engine::{Call, CallEvent, Engine, Outcome, Work};
-use sglhost_text::Constraint;
+use sglhost_text::{Constraint, ConstraintSpec, Tokenizer};
 
 const SEQUENCES: u64 = 16;
 const TOKENS: u32 = 96;
@@ -44,6 +50,7 @@ const SHORT: [&str; 3] = [r#", "maxLength": 40"#, r#", "maxLength": 20"#, r#", "
 /// Has the regex of the seed's `character_gen`, among others.
 const CASES: &str = include_str!("masks/cases.json");
 const BESIDE: u64 = 4;
+const BOMBS: &str = "constraints that are refused";
 /// A pattern whose every mask is cheap, and constraints that are built to be slow.
 const CHEAP: &str = "[a-z ]{1000,}";
 const SLOW_REGEX: &str = r"(?s).*[ae].{120}";
@@ -112,18 +119,61 @@ async fn measure(flags: Flags) {
     let regex = |pattern| Constraint::regex(pattern, &tokenizer).unwrap();
     let cases = [
         ("free texts", None),
+        (BOMBS, None),
         ("cheap masks", Some(regex(CHEAP))),
         ("a slow regex", Some(regex(SLOW_REGEX))),
         ("a slow grammar", Some(Constraint::lark(SLOW_LARK, &tokenizer).unwrap())),
     ];
     for (name, constraint) in cases {
         let mut gaps = Vec::new();
+        let bombs = (name == BOMBS).then(|| Bombs::start(&tokenizer));
         for round in 0..rounds {
             gaps.extend(gaps_beside(&stepping, &prompt, constraint.as_ref(), round as u64).await);
         }
+        let refused = bombs.map_or_else(String::new, |bombs| format!(" ({} refused)", bombs.stop()));
         gaps.sort();
         let at = |percent: usize| gaps[(gaps.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-        println!("| {name} | {:.1} | {:.1} | {:.1} |", at(50), at(99), at(100));
+        println!("| {name}{refused} | {:.1} | {:.1} | {:.1} |", at(50), at(99), at(100));
+    }
+}
+
+/// Compiles what is refused, one after another, until it is stopped.
+struct Bombs {
+    stopped: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Bombs {
+    fn start(tokenizer: &Arc<Tokenizer>) -> Self {
+        let definitions = (0..4000).map(|number| format!(r##""d{number}": {{"$ref": "#/$defs/d{}"}}"##, number + 1));
+        let definitions = definitions.collect::<Vec<_>>().join(", ");
+        let words = (0..100_000).map(|number| format!(r#""word{number}""#)).collect::<Vec<_>>().join(", ");
+        let bombs = [
+            ConstraintSpec::Regex("(a?){5000}".into()),
+            ConstraintSpec::Regex("((a{1,50}){1,50}){1,50}".into()),
+            ConstraintSpec::JsonSchema(format!(r##"{{"$ref": "#/$defs/d0", "$defs": {{{definitions}}}}}"##).into()),
+            ConstraintSpec::JsonSchema(format!(r#"{{"enum": [{words}]}}"#).into()),
+            ConstraintSpec::JsonSchema(format!(r#"{{"description": "{}"}}"#, "x".repeat(10 << 20)).into()),
+        ];
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (stop, tokenizer) = (Arc::clone(&stopped), Arc::clone(tokenizer));
+        let work = move || {
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::nice(19);
+            let mut refused = 0;
+            while !stop.load(Ordering::Relaxed) {
+                refused += bombs.iter().filter(|bomb| bomb.compile(&tokenizer).is_err()).count();
+            }
+            refused
+        };
+        // As much stack as the host gives to such a thread.
+        let thread = thread::Builder::new().stack_size(CONSTRAINT_STACK_BYTES).spawn(work).unwrap();
+        Self { stopped, thread }
+    }
+
+    fn stop(self) -> usize {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
 
