@@ -381,7 +381,12 @@ fn rewrite_one(keywords: &mut Map<String, Value>) -> Result<(), Error> {
             return Err(Error::new(ErrorCode::Unsupported, message));
         }
     }
-    if let Some(pattern) = keywords.get("format").and_then(Value::as_str).and_then(stricter) {
+    let format = keywords.get("format").and_then(Value::as_str);
+    let whole = format.and_then(written_anew);
+    if let Some(pattern) = whole.clone().or_else(|| format.and_then(stricter)) {
+        if whole.is_some() {
+            keywords.remove("format");
+        }
         match (keywords.contains_key("pattern"), keywords.get_mut("allOf")) {
             (false, _) => drop(keywords.insert("pattern".to_owned(), pattern.into())),
             (true, Some(Value::Array(all))) => all.push(json!({ "pattern": pattern })),
@@ -412,6 +417,31 @@ fn refuse_counts_of_names(keywords: &Map<String, Value>) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// Formats of which `llguidance`'s expression leaves out some texts, in expressions of our own.
+fn written_anew(format: &str) -> Option<String> {
+    // RFC 3986, section 3.2.2: 128 bits, of which the last 32 may be written as an IPv4 address.
+    let group = "[0-9a-fA-F]{1,4}";
+    let byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    let ipv4 = format!("{byte}(?:\\.{byte}){{3}}");
+    let last = format!("(?:{group}:{group}|{ipv4})");
+    let up_to = |groups: usize| format!("(?:(?:{group}:){{0,{groups}}}{group})?::");
+    let mut ways = vec![format!("(?:{group}:){{6}}{last}"), format!("::(?:{group}:){{5}}{last}")];
+    ways.extend((0..=3).map(|before| format!("{}(?:{group}:){{{}}}{last}", up_to(before), 4 - before)));
+    ways.extend([format!("{}{last}", up_to(4)), format!("{}{group}", up_to(5)), up_to(6)]);
+    let ipv6 = ways.join("|");
+    match format {
+        "ipv6" => Some(format!("^(?:{ipv6})$")),
+        // RFC 5321, section 4.1.2, without quoted pairs.
+        "email" => {
+            let atom = "[a-zA-Z0-9!#$%&'*+\\-/=?\\^_`{|}~]+";
+            let label = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
+            let name = format!("(?:{atom}(?:\\.{atom})*|\"[ !#-\\[\\]-~]+\")");
+            Some(format!("^{name}@(?:{label}(?:\\.{label})*|\\[{ipv4}\\]|\\[IPv6:(?:{ipv6})\\])$"))
+        }
+        _ => None,
+    }
 }
 
 /// What `llguidance`'s expression for a format leaves open.
