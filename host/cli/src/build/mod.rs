@@ -10,6 +10,7 @@
 //!
 //! The user's own environment is never changed. What a tool says goes to standard error as it is.
 
+mod encode;
 pub(crate) mod rust;
 mod tools;
 
@@ -77,6 +78,9 @@ pub(crate) enum BuildError {
         /// What the package client said.
         reason: String,
     },
+    /// A compiler left a module that is no program.
+    #[error("what the compiler left cannot become a component of the contract: {0}")]
+    Encode(String),
     /// What was built is no component.
     #[error(transparent)]
     Component(#[from] ComponentError),
