@@ -1,8 +1,10 @@
 //! A core module becomes a component of the contract: for languages whose compilers leave core modules.
 
+use std::fmt::Display;
+
 use wasi_preview1_component_adapter_provider as wasi_adapter;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::{PackageId, Resolve, WorldId};
+use wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 use super::BuildError;
 use crate::language::CONTRACT;
@@ -21,40 +23,40 @@ pub(super) enum World<'a> {
 /// # Errors
 /// It imports or exports what its world does not have.
 pub(super) fn encode(module: &[u8], world: World<'_>) -> Result<Vec<u8>, BuildError> {
-    try_encode(module, world).map_err(|error| BuildError::Encode(format!("{error:#}")))
-}
-
-fn try_encode(module: &[u8], world: World<'_>) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let selected = select(&mut resolve, world)?;
     let mut module = module.to_owned();
-    embed_component_metadata(&mut module, &resolve, selected, StringEncoding::UTF8)?;
-    let mut encoder = ComponentEncoder::default().validate(true).module(&module)?;
+    embed_component_metadata(&mut module, &resolve, selected, StringEncoding::UTF8).map_err(failed)?;
+    let mut encoder = ComponentEncoder::default().validate(true).module(&module).map_err(failed)?;
     if let World::Contract = world {
-        encoder = encoder.adapter(
-            wasi_adapter::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-            wasi_adapter::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-        )?;
+        let (name, adapter) =
+            (wasi_adapter::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, wasi_adapter::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
+        encoder = encoder.adapter(name, adapter).map_err(failed)?;
     }
-    encoder.encode()
+    encoder.encode().map_err(failed)
 }
 
-fn select(resolve: &mut Resolve, world: World<'_>) -> anyhow::Result<WorldId> {
-    let mut files = wit_parser::SourceMap::default();
+fn select(resolve: &mut Resolve, world: World<'_>) -> Result<WorldId, BuildError> {
+    let mut files = SourceMap::default();
     for (path, text) in CONTRACT {
         files.push_str(path, *text);
     }
     let contract = push(resolve, files)?;
-    let World::Own(text) = world else { return resolve.select_world(&[contract], Some("program")) };
-    let mut files = wit_parser::SourceMap::default();
+    let World::Own(text) = world else { return resolve.select_world(&[contract], Some("program")).map_err(failed) };
+    let mut files = SourceMap::default();
     files.push_str("world.wit", text);
     let own = push(resolve, files)?;
-    resolve.select_world(&[own], None)
+    resolve.select_world(&[own], None).map_err(failed)
 }
 
-fn push(resolve: &mut Resolve, files: wit_parser::SourceMap) -> anyhow::Result<PackageId> {
-    let group = files.parse().map_err(|(files, error)| anyhow::anyhow!("{}", error.render(&files)))?;
-    Ok(resolve.push_group(group)?)
+fn push(resolve: &mut Resolve, files: SourceMap) -> Result<PackageId, BuildError> {
+    let group = files.parse().map_err(|(files, error)| failed(error.render(&files)))?;
+    resolve.push_group(group).map_err(failed)
+}
+
+/// With all its causes, where it has some.
+fn failed(error: impl Display) -> BuildError {
+    BuildError::Encode(format!("{error:#}"))
 }
 
 #[cfg(test)]
