@@ -41,6 +41,11 @@ fn rust() {
 }
 
 #[test]
+fn python() {
+    start_build_and_run("python");
+}
+
+#[test]
 fn what_is_no_program_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let ended = in_folder(folder.path(), &["build", "nowhere"]);

@@ -36,6 +36,13 @@ fn every_end_is_told(language: &str) {
             told("trap", "trap", "unreachable", ""),
             told("recurse", "trap", "stack", ""),
         ],
+        "python" => vec![
+            told("panic", "program", "ValueError: the tea is cold (program.py:", "ValueError: the tea is cold"),
+            told("panic", "program", "", "File \"program.py\", line"),
+            told("exit", "program", "the program exits with code 3 (program.py:", ""),
+            told("trap", "trap", "unreachable", ""),
+            told("recurse", "program", "RecursionError", ""),
+        ],
         other => panic!("what does an end in {other} say?"),
     });
     let host = Host::new(language, Duration::ZERO);

@@ -17,6 +17,11 @@ macro_rules! in_every_language {
             fn rust() {
                 $test("rust");
             }
+
+            #[test]
+            fn python() {
+                $test("python");
+            }
         }
     )*};
 }

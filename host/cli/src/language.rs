@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::build::rust;
+use crate::build::{python, rust};
 
 /// Files that are part of this binary: where each lies in a project, and its text.
 pub(crate) type Files = &'static [(&'static str, &'static str)];
@@ -34,6 +34,8 @@ pub(crate) enum Language {
     /// A crate; `guest-sdk/rust`
     #[default]
     Rust,
+    /// A module; `guest-sdk/python`
+    Python,
 }
 
 impl Language {
@@ -46,6 +48,7 @@ impl Language {
     fn main_file(self) -> &'static str {
         match self {
             Self::Rust => "Cargo.toml",
+            Self::Python => "program.py",
         }
     }
 
@@ -53,6 +56,7 @@ impl Language {
     pub(crate) fn first_edited(self) -> &'static str {
         match self {
             Self::Rust => "src/lib.rs",
+            Self::Python => "program.py",
         }
     }
 
@@ -71,6 +75,7 @@ impl Language {
     pub(crate) fn template(self) -> Files {
         match self {
             Self::Rust => rust::TEMPLATE,
+            Self::Python => python::TEMPLATE,
         }
     }
 
@@ -78,6 +83,7 @@ impl Language {
     pub(crate) fn sdk(self) -> impl Iterator<Item = &'static (&'static str, &'static str)> + Clone {
         let own = match self {
             Self::Rust => rust::SDK,
+            Self::Python => python::SDK,
         };
         own.iter().chain(CONTRACT)
     }
@@ -87,6 +93,7 @@ impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rust => "rust",
+            Self::Python => "python",
         })
     }
 }
@@ -131,5 +138,6 @@ mod tests {
             }
         };
         check(Language::Rust, "", &["guest-sdk/rust/src", "guest-sdk/rust/macro/src", "wit"]);
+        check(Language::Python, "guest-sdk/python/sglhost/", &["guest-sdk/python/sglhost"]);
     }
 }

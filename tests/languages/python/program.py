@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from typing import Optional
+from functools import partial
 
 from sglhost import (
     Constraint,
@@ -47,8 +47,8 @@ def every_function(
     count: int = 3,
     ratio: float = 0.5,
     loud: bool = False,
-    words: Optional[list[str]] = None,
-    note: Optional[str] = None,
+    words: list[str] | None = None,
+    note: str | None = None,
 ):
     """Calls every function of the contract.
 
@@ -206,7 +206,8 @@ def wrong_options(s, say):
         ("no choices", {"choices": []}),
     ]
     for name, option in wrong:
-        say(f"wrong {name}: {shown(lambda: call(s, 'wrong', gen('x', max_tokens=1, **option)))}")
+        asked = gen("x", max_tokens=1, **option)
+        say(f"wrong {name}: {shown(partial(call, s, 'wrong', asked))}")
 
 
 def constraints(s, say):

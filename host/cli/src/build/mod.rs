@@ -11,6 +11,7 @@
 //! The user's own environment is never changed. What a tool says goes to standard error as it is.
 
 mod encode;
+pub(crate) mod python;
 pub(crate) mod rust;
 mod tools;
 
@@ -148,6 +149,7 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf, BuildError> {
     };
     let built = match language {
         Language::Rust => rust::build(&project)?,
+        Language::Python => python::build(&project)?,
     };
     let output = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", built.name)));
     fs::write(&output, &built.component).map_err(BuildError::io(&output))?;
