@@ -78,6 +78,9 @@ step "tests"
 cargo test --locked --workspace --no-fail-fast
 cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 
+step "the SDKs on their own"
+guest-sdk/c/tests/run.sh
+
 step "requests by the thousand"
 tests/http/schemathesis.sh
 

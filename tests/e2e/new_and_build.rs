@@ -46,6 +46,11 @@ fn python() {
 }
 
 #[test]
+fn c() {
+    start_build_and_run("c");
+}
+
+#[test]
 fn what_is_no_program_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let ended = in_folder(folder.path(), &["build", "nowhere"]);

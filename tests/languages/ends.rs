@@ -43,6 +43,13 @@ fn every_end_is_told(language: &str) {
             told("trap", "trap", "unreachable", ""),
             told("recurse", "program", "RecursionError", ""),
         ],
+        "c" => vec![
+            told("panic", "trap", "unreachable", "panic at program.c:"),
+            told("panic", "trap", "", "the tea is cold"),
+            told("exit", "trap", "exited with status", "exit(3) at program.c:"),
+            told("trap", "trap", "unreachable", ""),
+            told("recurse", "limit-exceeded", "stack", ""),
+        ],
         other => panic!("what does an end in {other} say?"),
     });
     let host = Host::new(language, Duration::ZERO);

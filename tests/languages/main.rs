@@ -22,6 +22,11 @@ macro_rules! in_every_language {
             fn python() {
                 $test("python");
             }
+
+            #[test]
+            fn c() {
+                $test("c");
+            }
         }
     )*};
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use sglhost_core::TokenMask;
 use sglhost_core::limits::EngineLimits;
 use sglhost_device::{Batch, DType, KvLayout, RowRequest, RowResult, SampleRow};
 use sglhost_engine::{EngineHandle, ServedModel, SystemClock};
@@ -109,7 +110,7 @@ impl ModelRunner for ScriptedModel {
                 let random = if row.temperature > 0.0 { row.seed ^ row.position } else { 0 };
                 let letter = u32::from(b'a') + (mix(hash ^ random ^ unusual(row)) % 26) as u32;
                 let token = match &row.mask {
-                    Some(mask) if !mask.allows(letter) => mask.iter().next().unwrap_or(END),
+                    Some(mask) if !mask.allows(letter) => first_of(mask),
                     _ => letter,
                 };
                 let top = likeliest(hash, row.top_logprobs.unwrap_or_default());
@@ -139,6 +140,12 @@ fn mix(z: u64) -> u64 {
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ z >> 31
+}
+
+/// A letter if the mask allows one.
+fn first_of(mask: &TokenMask) -> u32 {
+    let letter = (u32::from(b'a')..=u32::from(b'z')).find(|&letter| mask.allows(letter));
+    letter.or_else(|| mask.iter().next()).unwrap_or(END)
 }
 
 /// Zero if the sampling parameters are the default ones; else a number of their own, so that each that arrives is seen.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::build::{python, rust};
+use crate::build::{c, python, rust};
 
 /// Files that are part of this binary: where each lies in a project, and its text.
 pub(crate) type Files = &'static [(&'static str, &'static str)];
@@ -36,6 +36,8 @@ pub(crate) enum Language {
     Rust,
     /// A module; `guest-sdk/python`
     Python,
+    /// A file of C; `guest-sdk/c`
+    C,
 }
 
 impl Language {
@@ -49,6 +51,7 @@ impl Language {
         match self {
             Self::Rust => "Cargo.toml",
             Self::Python => "program.py",
+            Self::C => "program.c",
         }
     }
 
@@ -57,6 +60,7 @@ impl Language {
         match self {
             Self::Rust => "src/lib.rs",
             Self::Python => "program.py",
+            Self::C => "program.c",
         }
     }
 
@@ -76,6 +80,7 @@ impl Language {
         match self {
             Self::Rust => rust::TEMPLATE,
             Self::Python => python::TEMPLATE,
+            Self::C => c::TEMPLATE,
         }
     }
 
@@ -84,6 +89,7 @@ impl Language {
         let own = match self {
             Self::Rust => rust::SDK,
             Self::Python => python::SDK,
+            Self::C => c::SDK,
         };
         own.iter().chain(CONTRACT)
     }
@@ -94,6 +100,7 @@ impl fmt::Display for Language {
         f.write_str(match self {
             Self::Rust => "rust",
             Self::Python => "python",
+            Self::C => "c",
         })
     }
 }
@@ -139,5 +146,6 @@ mod tests {
         };
         check(Language::Rust, "", &["guest-sdk/rust/src", "guest-sdk/rust/macro/src", "wit"]);
         check(Language::Python, "guest-sdk/python/sglhost/", &["guest-sdk/python/sglhost"]);
+        check(Language::C, "guest-sdk/c/sglhost/", &["guest-sdk/c/sglhost"]);
     }
 }

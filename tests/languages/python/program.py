@@ -1,5 +1,6 @@
 """Calls every function of the contract and says what came of it; `../README.md` says how."""
 
+import asyncio
 import json
 import math
 import os
@@ -40,7 +41,7 @@ TAGS = {"structures": [{"begin": "<f>", "schema": {"const": 7}, "end": "</f>"}],
 
 
 @function
-def every_function(
+async def every_function(
     s,
     topic: str,
     part: str = "all",
@@ -58,11 +59,11 @@ def every_function(
         words: Said one after the other.
     """
     if part == "one":
-        return slow(s, 1)
+        return await slow(s, 1)
     if part == "four":
-        return slow(s, 4)
+        return await slow(s, 4)
     if part == "budget":
-        return budget(s)
+        return await budget(s)
     if part == "unread":
         s += gen("unread", top_p=2.0)
         return None
@@ -83,6 +84,8 @@ def every_function(
         f"arguments: topic={topic} count={count} ratio={milli(ratio)} loud={str(loud).lower()} words={said}"
         f" note={note or 'none'}"
     )
+    # From here on as a program is written that is a plain `def`: what waits waits where it stands.
+    s = State()
     host(say)
     prompts(s, topic, say)
     options(s, say)
@@ -316,20 +319,21 @@ def cancelled(s, say):
     say("dropped")
 
 
-def slow(s, calls):
-    """Long calls, all started before the first is read."""
+async def slow(s, calls):
+    """Long calls, all started before the first is read. The first is waited for as in a plain `def`."""
     forks = s.fork(calls)
     for i, fork in enumerate(forks):
         fork += str(i) + gen("x", max_tokens=40, temperature=0)
-    return sum(len(fork["x"]) for fork in forks)
+    said = [forks[0]["x"], *await asyncio.gather(*(fork.get("x") for fork in forks[1:]))]
+    return sum(map(len, said))
 
 
-def budget(s):
+async def budget(s):
     """Uses up what the run may use, and says how that ended."""
     for _ in range(1000):
         try:
             s += "more " + gen("x", max_tokens=20)
-            s.sync()
+            await s.sync()
         except SglError as error:
             return f"{error.code}: {error.message}"
     return "no end"

@@ -10,10 +10,12 @@
 //!
 //! The user's own environment is never changed. What a tool says goes to standard error as it is.
 
+pub(crate) mod c;
 mod encode;
 pub(crate) mod python;
 pub(crate) mod rust;
 mod tools;
+mod zig;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -150,6 +152,7 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf, BuildError> {
     let built = match language {
         Language::Rust => rust::build(&project)?,
         Language::Python => python::build(&project)?,
+        Language::C => c::build(&project)?,
     };
     let output = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", built.name)));
     fs::write(&output, &built.component).map_err(BuildError::io(&output))?;
