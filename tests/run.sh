@@ -80,6 +80,7 @@ cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 
 step "the SDKs on their own"
 guest-sdk/c/tests/run.sh
+(cd guest-sdk/python && python3 -m unittest discover --start-directory tests)
 
 step "requests by the thousand"
 tests/http/schemathesis.sh

@@ -52,6 +52,11 @@ def begin_run() -> None:
     _running = True
 
 
+def is_running() -> bool:
+    """Whether a run has begun."""
+    return _running
+
+
 def check_running() -> None:
     """Raises where there is no host to talk to."""
     if _missing is not None:

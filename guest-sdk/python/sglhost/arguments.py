@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -119,6 +120,36 @@ def _schema_of(hint: Any, name: str) -> dict[str, Any]:
         f"{name} is of type {written}, which a run cannot give: "
         "take str, int, float, bool, list[..], dict, Literal[..], Optional[..] or Any"
     )
+
+
+def schema_of_dataclass(of: type) -> dict[str, Any]:
+    """JSON Schema of a dataclass, properties in the order of its fields. Those without a default are required.
+
+    Raises:
+        TypeError: It is none, or a field is of a type that JSON does not have.
+    """
+    if not dataclasses.is_dataclass(of):
+        raise TypeError(f"a schema is text, a dict, or a dataclass, and {of.__name__} is none of these")
+    hints = typing.get_type_hints(of)
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(of)
+    return {
+        "type": "object",
+        "properties": {it.name: _schema_of_field(hints[it.name], it.name) for it in fields},
+        "required": [it.name for it in fields if it.default is missing and it.default_factory is missing],
+        "additionalProperties": False,
+    }
+
+
+def _schema_of_field(hint: Any, name: str) -> dict[str, Any]:
+    hint, optional = _without_none(hint)
+    if optional:
+        return {"anyOf": [_schema_of_field(hint, name), {"type": "null"}]}
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return schema_of_dataclass(hint)
+    if typing.get_origin(hint) in (list, Sequence):
+        return {"type": "array", "items": _schema_of_field(typing.get_args(hint)[0], name)}
+    return _schema_of(hint, name)
 
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:

@@ -28,6 +28,10 @@ class SglError(Exception):
         return f"{self.code}: {self.message}"
 
 
+# As authors import it, and as tracebacks name it.
+SglError.__module__ = "sglhost"
+
+
 class NoSuchName(SglError, KeyError):
     """Nothing was generated under the name that is read. It is a `KeyError` too, as of a dictionary."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from . import _host
+from .arguments import schema_of_dataclass
 from .errors import SglError
 from .prompt import Part, Prompt
 
@@ -44,7 +45,7 @@ unconditional_likelihood_normalized = "unconditional-likelihood-normalized"
 """Of `choices`: highest mean of log-probability given the prompt less log-probability without it."""
 
 Schema = Union[str, Mapping[str, Any], type]
-"""JSON Schema: as text, as a `dict`, or a class with `model_json_schema()`, such as Pydantic's models."""
+"""JSON Schema: as text, as a `dict`, or a dataclass, whose fields become properties."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Constraint:
         schema's order. A keyword that the host does not implement is the error `unsupported`, which names it.
         `"x-guidance": {"whitespace_flexible": true}` in the schema leaves whitespace to the model."""
         if isinstance(schema, type):
-            schema = schema.model_json_schema()  # type: ignore[attr-defined]
+            schema = schema_of_dataclass(schema)
         return cls("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
 
     @classmethod

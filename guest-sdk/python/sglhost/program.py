@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from . import _host, arguments, generate
+from .errors import SglError
 from .state import AsyncState, Conversation, State
 
 __all__ = ["Function", "function"]
@@ -119,14 +120,15 @@ def program_of(module: Any) -> Function[Any, Any]:
     """The program of a module: what it assigns to `program`, or the last `@function` in it.
 
     Raises:
-        TypeError: It has none.
+        SglError: It has none.
     """
     chosen = getattr(module, "program", None)
     if isinstance(chosen, Function):
         return chosen
     own = [it for it in _defined if it.__module__ == module.__name__]
     if not own:
-        raise TypeError("program.py has no @function: `from sglhost import function`, then `@function` above a `def`")
+        hint = "`from sglhost import function`, then `@function` above a `def`"
+        raise SglError(f"program.py has no @function: {hint}", "invalid")
     return own[-1]
 
 

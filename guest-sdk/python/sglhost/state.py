@@ -331,11 +331,13 @@ class Conversation:
         """Gives the conversation back to the host now, and cancels what it still generates and no fork holds. The last
         reference to a state that goes does the same."""
         self._results = []
+        self.end()
+
+    def end(self) -> None:
+        """As `close`, but what was generated can still be read; SGLang's name."""
         if self._context is not None:
             self._context.__exit__(None, None, None)
             self._context = None
-
-    end = close
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {[name for name, _ in self._results]}>"
@@ -549,14 +551,14 @@ class Forks(list[StateT], Generic[StateT]):
 
     def join(self, mode: str = "gather_variable") -> None:
         """Waits for the forks, gives what they generated to the state that was forked, a list of texts a name, and
-        closes them. `mode` is as in SGLang; this host has only the one."""
+        ends them. `mode` is as in SGLang; this host has only the one."""
         if mode != "gather_variable":
             raise SglError(f"forks are joined by gather_variable, and not by {mode}", "unsupported")
         gathered: dict[str, list[Any]] = {}
         for state in self:
             for name in dict.fromkeys(name for name, _ in state._results if name not in self._source):
                 gathered.setdefault(name, []).append(state[name])
-            state.close()
+            state.end()
         for name, values in gathered.items():
             self._source[name] = values
 

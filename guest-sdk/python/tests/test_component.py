@@ -47,6 +47,13 @@ class Ends(TestCase):
         end, _ = self.end("deep")
         self.assertEqual(end, "program: ValueError: invalid literal for int() with base 10: 'xdeep' (program.py:17)")
 
+    def test_the_place_is_the_authors(self):
+        end, log = self.end("library")
+        self.assertEqual(end, "program: ValueError: invalid width 0 (must be > 0) (program.py:42)")
+        self.assertIn("textwrap.py", log)
+        end, _ = self.end("import")
+        self.assertIn("so import it at the top of program.py (program.py:38)", end)
+
     def test_what_caused_it_is_in_the_log(self):
         end, log = self.end("chain")
         self.assertEqual(end, "program: RuntimeError: no tea\nat all (program.py:36)")
@@ -54,7 +61,9 @@ class Ends(TestCase):
 
     def test_an_exit_is_told_with_its_code(self):
         self.assertEqual(self.end("exit")[0], "program: the program exits with code 3 (program.py:19)")
-        self.assertEqual(self.end("exit with words")[0], "program: the program exits with code 1: no tea (program.py:21)")
+        self.assertEqual(
+            self.end("exit with words")[0], "program: the program exits with code 1: no tea (program.py:21)"
+        )
 
     def test_errors_of_the_sdk_keep_their_code(self):
         end, log = self.end("own")
@@ -72,4 +81,4 @@ class Ends(TestCase):
     def test_endless_recursion_is_told(self):
         end, log = self.end("recurse")
         self.assertIn("program: RecursionError: maximum recursion depth exceeded", end)
-        self.assertLess(log.count("line 41"), 30)
+        self.assertLess(log.count("line 47"), 30)

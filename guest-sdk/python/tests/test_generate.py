@@ -1,11 +1,30 @@
 """What is asked of the model, with which options."""
 
+import json
 import re
+from dataclasses import dataclass, field
+from typing import Literal
 
 from support import TestCase
 
 from sglhost import Constraint, SglError, gen, gen_float, gen_int, gen_string, greedy_token_selection, select
 from sglhost.generate import BOOL, FLOAT, INT, STRING
+
+
+PET = {"type": "object", "properties": {"weight": {"type": "number"}}, "required": ["weight"]}
+
+
+@dataclass
+class Pet:
+    weight: float
+
+
+@dataclass
+class Person:
+    name: str
+    age: int | None
+    house: Literal["red", "blue"]
+    pets: list[Pet] = field(default_factory=list)
 
 
 class Options(TestCase):
@@ -16,8 +35,25 @@ class Options(TestCase):
     def test_every_option_arrives(self):
         options = self.asked(
             gen(
-                "x", 9, 2, "\n", [5, 6], ["a", "b"], 0, 0.5, -1, 0.25, 0.125, -0.5, 1.5, True, True, False, 2**64 - 1,
-                {1: -1, 2: 2}, top_logprobs_num=3,
+                "x",
+                9,
+                2,
+                "\n",
+                [5, 6],
+                ["a", "b"],
+                0,
+                0.5,
+                -1,
+                0.25,
+                0.125,
+                -0.5,
+                1.5,
+                True,
+                True,
+                False,
+                2**64 - 1,
+                {1: -1, 2: 2},
+                top_logprobs_num=3,
             )
         )
         self.assertEqual(
@@ -48,16 +84,31 @@ class Options(TestCase):
         self.assertEqual(made(gen("x", lark="start: /a/")), [("lark", "start: /a/")])
         self.assertEqual(made(gen("x", constraint=Constraint.choices(["a"]))), [("choices", ["a"])])
 
-        class Model:
-            @staticmethod
-            def model_json_schema():
-                return {"type": "object"}
-
-        self.assertEqual(made(gen("x", json_schema=Model)), [("json_schema", '{"type": "object"}')])
         with self.assertRaisesRegex(ValueError, "a call has one of"):
             gen("x", dtype=int, regex="a")
         with self.assertRaisesRegex(ValueError, "a call has one of"):
             gen("x", choices=["a"], regex="a")
+
+    def test_a_dataclass_is_a_schema(self):
+        (kind, schema), *_ = [it[1:] for it in self.asked(gen("p", json_schema=Person)) if it[0] == "constrain"]
+        self.assertEqual(kind, "json_schema")
+        self.assertEqual(
+            json.loads(schema),
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "age": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+                    "house": {"enum": ["red", "blue"], "type": "string"},
+                    "pets": {"type": "array", "items": {**PET, "additionalProperties": False}},
+                },
+                "required": ["name", "age", "house"],
+                "additionalProperties": False,
+            },
+        )
+        self.assertEqual(list(json.loads(schema)["properties"]), ["name", "age", "house", "pets"])
+        with self.assertRaisesRegex(TypeError, "a schema is text, a dict, or a dataclass, and int is none"):
+            gen("p", json_schema=int)
 
     def test_a_select_compares_wholes(self):
         self.host.said["tool"] = "b"

@@ -40,7 +40,18 @@ def nothing(s):
 
 @function
 def every_type(
-    s, untyped, a: int, b: float, c: bool, d: "list[int]", e: dict, f: Any, g: Literal["x", "y"], h: str | None, i=0.5, j=[1]
+    s,
+    untyped,
+    a: int,
+    b: float,
+    c: bool,
+    d: "list[int]",
+    e: dict,
+    f: Any,
+    g: Literal["x", "y"],
+    h: str | None,
+    i=0.5,
+    j=[1],
 ):
     """Text — é.
 
@@ -142,9 +153,15 @@ class Arguments(TestCase):
             'invalid: unknown argument "qestion"; the program takes question, max_tokens, language, hints',
         )
         check("[]", "invalid: the arguments must be a JSON object of names and values")
-        check('{"question": "", "max_tokens": -1}', 'invalid: argument "max_tokens" must be from 0 to 4294967295, and is -1')
+        check(
+            '{"question": "", "max_tokens": -1}',
+            'invalid: argument "max_tokens" must be from 0 to 4294967295, and is -1',
+        )
         check('{"question": "", "max_tokens": 1.5}', 'invalid: argument "max_tokens" must be an integer, and is 1.5')
-        check('{"question": "", "max_tokens": true}', 'invalid: argument "max_tokens" must be an integer, and is a boolean')
+        check(
+            '{"question": "", "max_tokens": true}',
+            'invalid: argument "max_tokens" must be an integer, and is a boolean',
+        )
         check('{"question": "", "hints": ["a", 2]}', 'invalid: argument "hints" item 1 must be text, and is a number')
         check('{"question": "", "hints": {}}', 'invalid: argument "hints" must be a list, and is an object')
         check("{} x", "invalid: the arguments are no JSON: Extra data: line 1 column 4 (char 3)")
@@ -170,7 +187,7 @@ class Choice(TestCase):
     def test_a_file_without_one_is_told_so(self):
         module = types.ModuleType("empty")
         module.answer = answer
-        with self.assertRaisesRegex(TypeError, "has no @function"):
+        with self.assertRaisesRegex(SglError, "has no @function"):
             program_of(module)
 
     def test_nothing_runs_while_a_file_is_imported(self):

@@ -19,9 +19,7 @@ class Results(TestCase):
         self.assertTrue("a" in self.state and "c" not in self.state)
         with self.assertRaises(KeyError) as raised:
             self.state["c"]
-        self.assertEqual(
-            str(raised.exception), 'invalid: nothing was generated as "c"; there is ["a", "b", "a", ""]'
-        )
+        self.assertEqual(str(raised.exception), 'invalid: nothing was generated as "c"; there is ["a", "b", "a", ""]')
 
     def test_a_result_is_waited_for_once(self):
         self.state += gen("a")
@@ -31,7 +29,9 @@ class Results(TestCase):
     def test_results_are_parsed(self):
         self.host.said.update(i=" 12 ", f="1.5", b="true", j='{"a": [1]}', cut="12…", t="«x»")
         self.state += gen("i") + gen("f") + gen("b") + gen("j") + gen("cut") + gen("t")
-        self.assertEqual((self.state.get("i", int), self.state.get("f", float), self.state.get("b", bool)), (12, 1.5, True))
+        self.assertEqual(
+            (self.state.get("i", int), self.state.get("f", float), self.state.get("b", bool)), (12, 1.5, True)
+        )
         self.assertEqual(self.state.get_json("j"), {"a": [1]})
         self.assertEqual(self.state.get("i"), " 12 ")
         with self.assertRaisesRegex(SglError, '^program: the text generated as "t" is no int: "«x»"$'):
@@ -46,7 +46,9 @@ class Results(TestCase):
         self.state += gen("x")
         outcome = self.state.outcome("x")
         self.assertEqual((outcome.tokens, outcome.finish_reason, outcome.matched), ([97, 98], "stop", None))
-        self.assertEqual([(it.token, it.text, it.logprob) for it in outcome.logprobs], [(97, "a", -1.0), (98, "b", -1.0)])
+        self.assertEqual(
+            [(it.token, it.text, it.logprob) for it in outcome.logprobs], [(97, "a", -1.0), (98, "b", -1.0)]
+        )
         self.assertEqual(outcome.top_logprobs(1)[0].bytes, b"b")
         self.assertEqual((outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens), (7, 3, 2))
         self.assertEqual((outcome.forced_tokens, outcome.choice, outcome.scores), (0, None, []))
@@ -110,7 +112,7 @@ class Forks(TestCase):
             forks += lambda i: str(i) + gen("x")
             forks += ["a", "b"]
             self.assertEqual([f.text() for f in forks], ["<user>both</>0«x»a", "<user>both</>1«x»b"])
-        self.assertEqual(self.state["x"], ["«x»", "«x»"])
+        self.assertEqual((self.state["x"], forks[1]["x"]), (["«x»", "«x»"], "«x»"))
         self.assertEqual(self.host.contexts, 1)
         with self.assertRaisesRegex(SglError, "unsupported"):
             self.state.fork().join("concate_and_append")

@@ -74,15 +74,15 @@ pub(crate) fn new_project(options: &NewOptions) -> Result<PathBuf, NewError> {
 
 /// The name becomes a function, so it is an identifier; and lower case, so that Rust has nothing to say about it.
 fn check_name(name: &str) -> Result<(), NewError> {
-    /// What a function cannot be called in one of the languages, what cargo refuses, and the SDKs' own name.
-    const RESERVED: &str = "abstract and as assert async await become bool box break case catch chan char class const continue core \
-        crate debugger def default defer del delete do double dyn elif else enum except export extends extern \
-        fallthrough false final finally float fn for from func function gen global go goto if impl implements import \
-        in inline instanceof int interface is lambda let long loop macro main map match mod move mut new none \
-        nonlocal not null or override package pass priv private program protected pub public raise range ref \
-        register restrict return select self sglhost short signed sizeof static std string struct super switch test \
-        this throw trait true try type typedef typeof union unsafe unsigned unsized use var virtual void volatile \
-        while with yield";
+    /// What a function cannot be called in one of the languages, what cargo refuses, and what the SDKs call theirs.
+    const RESERVED: &str = "abstract and as assert assistant async await become bool box break case catch chan char class const \
+        continue core crate debugger def default defer del delete do double dyn elif else emit enum except \
+        export extends extern fallthrough false final finally float fn for from func function gen global go goto \
+        if image impl implements import in inline instanceof int interface is lambda let long loop macro main \
+        map match mod move mut new none nonlocal not null or override package pass priv private program \
+        protected pub public raise range ref register restrict return role select self sglhost short signed \
+        sizeof static std string struct super switch system test text this throw trait true try type typedef \
+        typeof union unsafe unsigned unsized use user var virtual void volatile while with yield";
     let good = name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -34,6 +34,12 @@ def ends(s, how: str):
             raise KeyError("tea")
         except KeyError as error:
             raise RuntimeError("no tea\nat all") from error
+    if how == "import":
+        import mailcap_of_ours  # noqa: F401
+    if how == "library":
+        import textwrap
+
+        textwrap.wrap("tea", 0)
     return s
 
 
