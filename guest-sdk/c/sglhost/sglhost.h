@@ -14,15 +14,15 @@
 // `sglhost build FOLDER` compiles `program.c` and the other C files beside it with any clang that knows
 // wasm32-wasi, and makes a component of them.
 //
-// Nothing here waits until a result is read: `sgl_gen` starts a call at once, and what is appended after it queues behind
-// it on the host. So the calls of forks overlap although the code is plain and blocking.
+// Nothing here waits until a result is read: `sgl_gen` starts a call at once, and what is appended after it queues
+// behind it on the host. So the calls of forks overlap although the code is plain and blocking.
 //
 // Errors stay with their state: a step returns nothing to check, and after the first failure the later steps of that
 // state do nothing. The program sees it where it asks (`sgl_error_of`, `sgl_sync`, and functions that return NULL or
 // false); a failure that nobody looked at ends the run with its code and message.
 //
-// Text is UTF-8 that ends in a zero byte (one within a text cuts it). What a function returns lives as long as its state (`sgl_close` ends it), or, where
-// it has none, as long as the run; nothing needs to be freed.
+// Text is UTF-8 that ends in a zero byte (one within a text cuts it). What a function returns lives as long as its
+// state (`sgl_close` ends it), or, where it has none, as long as the run; nothing needs to be freed.
 #ifndef SGLHOST_H
 #define SGLHOST_H
 
@@ -45,7 +45,7 @@
 #pragma GCC diagnostic ignored "-Woverride-init"
 #endif
 
-// ---------------------------------------------------------------------------------------------------------- the program
+// --------------------------------------------------------------------------------------------------------- the program
 
 // One conversation so far, SGLang's `s`.
 typedef struct sgl_state sgl_state;
@@ -103,13 +103,14 @@ extern const sgl_program sgl_this_program;
 SGL_API void sgl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Writes the message and the line to the run's log, and traps.
 #define sgl_panic(...) sgl_panic_at(__FILE__, __LINE__, __VA_ARGS__)
-SGL_API _Noreturn void sgl_panic_at(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+SGL_API _Noreturn void sgl_panic_at(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // `exit` ends the run as an error; with the line in the run's log.
 #define exit(status) sgl_exit_at(__FILE__, __LINE__, status)
 SGL_API _Noreturn void sgl_exit_at(const char *file, int line, int status);
 
-// ---------------------------------------------------------------------------------------------------------------- errors
+// -------------------------------------------------------------------------------------------------------------- errors
 
 // Why a step failed.
 typedef struct {
@@ -129,7 +130,7 @@ SGL_API const sgl_error *sgl_sync(sgl_state *s);
 // not.
 SGL_API const sgl_error *sgl_last_error(void);
 
-// --------------------------------------------------------------------------------------------------------------- prompts
+// ------------------------------------------------------------------------------------------------------------- prompts
 
 // Appends text. It never becomes control tokens, whatever it says.
 SGL_API void sgl_append(sgl_state *s, const char *text);
@@ -165,7 +166,7 @@ SGL_ROLE_(assistant)
 #define sgl_user_block(s) SGL_BLOCK_(s, "user")
 #define sgl_assistant_block(s) SGL_BLOCK_(s, "assistant")
 
-// ------------------------------------------------------------------------------------------------------------ generating
+// ---------------------------------------------------------------------------------------------------------- generating
 
 // A list of texts, which may be empty.
 #define SGL_TEXTS(...) ((const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
@@ -197,7 +198,8 @@ typedef struct {
     const sgl_bias *logit_bias;   // added to the logits of tokens: (sgl_bias[]){ { 2, -100 } }, with
     size_t logit_bias_count;      // how many
     int64_t top_logprobs;         // log-probabilities of the output's tokens, with so many alternatives
-    const char *choices_method;   // token-length-normalized, greedy-token-selection, unconditional-likelihood-normalized
+    // token-length-normalized, greedy-token-selection or unconditional-likelihood-normalized
+    const char *choices_method;
     // At most one of these: what the whole output must match.
     sgl_type type;                // SGL_INT, SGL_FLOAT, SGL_BOOL or SGL_STRING
     const char *regex;            // a regular expression of Rust's, without word boundaries
@@ -220,7 +222,7 @@ SGL_API void sgl_gen_with(sgl_state *s, const char *name, sgl_options options);
     sgl_select_with(s, name, choices, (sgl_options){ SGL_UNSET_OPTIONS_ __VA_OPT__(,) __VA_ARGS__ })
 SGL_API void sgl_select_with(sgl_state *s, const char *name, const char *const *choices, sgl_options options);
 
-// --------------------------------------------------------------------------------------------------------------- results
+// ------------------------------------------------------------------------------------------------------------- results
 
 // The text generated under a name; waits for it. Of a failed call it is empty, and the failure ends the run unless the
 // program looks at it. A name under which nothing was generated is a panic.
@@ -232,8 +234,8 @@ SGL_API bool sgl_get_bool(sgl_state *s, const char *name, bool *value);
 // The same, read as JSON; NULL if it is none.
 SGL_API const sgl_value *sgl_get_json(sgl_state *s, const char *name);
 
-// The next piece of the text generated under a name, as soon as it is there; NULL at its end. Each piece once; `sgl_get` is
-// the whole text in any case. The piece lives until the next is asked for.
+// The next piece of the text generated under a name, as soon as it is there; NULL at its end. Each piece once;
+// `sgl_get` is the whole text in any case. The piece lives until the next is asked for.
 SGL_API const char *sgl_next_piece(sgl_state *s, const char *name);
 // Stops generating; what was delivered stays.
 SGL_API void sgl_cancel(sgl_state *s, const char *name);
@@ -270,7 +272,7 @@ SGL_API uint32_t sgl_outcome_forced_tokens(const sgl_outcome *o);
 SGL_API int64_t sgl_outcome_choice(const sgl_outcome *o);
 SGL_API const float *sgl_outcome_scores(const sgl_outcome *o, size_t *count);
 
-// ---------------------------------------------------------------------------------------------------------------- states
+// -------------------------------------------------------------------------------------------------------------- states
 
 // An independent copy from here on, with the results so far: its calls run at the same time as others'.
 SGL_API sgl_state *sgl_fork(sgl_state *s);
@@ -280,8 +282,8 @@ SGL_API sgl_state *sgl_open(const char *model);
 // so many open (`sgl_contexts_left`).
 SGL_API void sgl_close(sgl_state *s);
 
-// The whole text so far, role markers included, and its length in tokens; both wait for what is queued. NULL and -1 on a
-// failure.
+// The whole text so far, role markers included, and its length in tokens; both wait for what is queued. NULL and -1 on
+// a failure.
 SGL_API const char *sgl_text(sgl_state *s);
 SGL_API int64_t sgl_token_count(sgl_state *s);
 // Cuts the conversation back to its first tokens.
@@ -293,7 +295,7 @@ SGL_API const sgl_logprob *sgl_next_tokens(sgl_state *s, uint32_t wanted, size_t
 // A text formatted as by printf, which lives as long as the state.
 SGL_API char *sgl_format(sgl_state *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// --------------------------------------------------------------------------------------------------------------- the run
+// ------------------------------------------------------------------------------------------------------------- the run
 
 // Sends a piece of output to whoever started the run, at once; false if nobody can take it (`sgl_last_error`).
 SGL_API bool sgl_emit(const char *channel, const char *data);
@@ -307,9 +309,10 @@ SGL_API const char *const *sgl_models(void);
 SGL_API int64_t sgl_context_length(const char *model);
 SGL_API bool sgl_accepts_images(const char *model);
 
-// ------------------------------------------------------------------------------------------------------------------ JSON
+// ---------------------------------------------------------------------------------------------------------------- JSON
 
-// A text read as JSON; NULL if it is none. Values are read below; of NULL, or of another type, they are empty, 0 or NULL.
+// A text read as JSON; NULL if it is none. Values are read below; of NULL, or of another type, they are empty, 0 or
+// NULL.
 SGL_API const sgl_value *sgl_parse(const char *text, size_t length);
 SGL_API const char *sgl_string(const sgl_value *v);
 SGL_API int64_t sgl_int(const sgl_value *v);
@@ -341,10 +344,10 @@ SGL_API void sgl_write_raw(sgl_json *json, const char *text);
 
 // ===================================================================================================== how it is done
 //
-// Below are the contract's imports and exports as the component model's canonical ABI has them (a `result` of the host is
-// written to memory: first whether it is an error, then the value), and what the functions above make of them. Imports
-// that the contract calls async are called synchronously: the guest waits, the host goes on. A stream has no such way: it is
-// asked, and waited for.
+// Below are the contract's imports and exports as the component model's canonical ABI has them (a `result` of the host
+// is written to memory: first whether it is an error, then the value), and what the functions above make of them.
+// Imports that the contract calls async are called synchronously: the guest waits, the host goes on. A stream has no
+// such way: it is asked, and waited for.
 
 #define SGL_LM_(name) __attribute__((import_module("sgl:program/lm@0.1.0"), import_name(name)))
 #define SGL_RUN_(name) __attribute__((import_module("sgl:program/run@0.1.0"), import_name(name)))
@@ -449,7 +452,7 @@ SGL_RUN_("tokens-left") uint64_t sgl_host_tokens_left_(void);
 SGL_RUN_("contexts-left") uint32_t sgl_host_contexts_left_(void);
 SGL_RUN_("milliseconds-left") uint64_t sgl_host_milliseconds_left_(void);
 
-// ---------------------------------------------------------------------------------------------------------------- memory
+// -------------------------------------------------------------------------------------------------------------- memory
 
 SGL_API void *sgl_allocate_(size_t size) {
     void *memory = calloc(1, size ? size : 1);
@@ -518,7 +521,7 @@ SGL_API _Noreturn void sgl_exit_at(const char *file, int line, int status) {
     (exit)(status);
 }
 
-// --------------------------------------------------------------------------------------------------------------- failures
+// ------------------------------------------------------------------------------------------------------------ failures
 
 typedef struct sgl_failure_ {
     sgl_error error;
@@ -556,7 +559,7 @@ SGL_API void sgl_fail(const char *format, ...) {
 
 SGL_API const sgl_error *sgl_last_error(void) { return sgl_last_failure_ ? &sgl_last_failure_->error : NULL; }
 
-// ----------------------------------------------------------------------------------------------------------------- states
+// -------------------------------------------------------------------------------------------------------------- states
 
 struct sgl_outcome {
     int32_t handle;
@@ -696,7 +699,7 @@ SGL_API const sgl_error *sgl_sync(sgl_state *s) {
     return sgl_error_of(s);
 }
 
-// ------------------------------------------------------------------------------------------------------------------ steps
+// --------------------------------------------------------------------------------------------------------------- steps
 
 SGL_API void sgl_append(sgl_state *s, const char *text) {
     sgl_result_ result = { 0 };
@@ -776,7 +779,8 @@ SGL_API bool sgl_constraint_(const sgl_options *options, sgl_result_ *result) {
         case SGL_BOOL: regex = "true|false"; break;
         case SGL_STRING:
             // Escapes that are half of a character (surrogates) are left out.
-            regex = "\"([^\"\\\\\\x00-\\x1f\\x7f]|\\\\([\"\\\\/bfnrt]|u([0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))*\"";
+            regex =
+                "\"([^\"\\\\\\x00-\\x1f\\x7f]|\\\\([\"\\\\/bfnrt]|u([0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))*\"";
             break;
         default: break;
     }
@@ -848,7 +852,7 @@ SGL_API void sgl_select_with(sgl_state *s, const char *name, const char *const *
     sgl_start_(s, name, choices, &options);
 }
 
-// ---------------------------------------------------------------------------------------------------------------- results
+// ------------------------------------------------------------------------------------------------------------- results
 
 // The last result of a name; NULL if there is none because the state failed. A panic if there is none at all.
 SGL_API sgl_pending_ *sgl_find_(sgl_state *s, const char *name) {
@@ -880,7 +884,8 @@ SGL_API const char *sgl_get(sgl_state *s, const char *name) {
     const sgl_outcome *o = sgl_outcome_of(s, name);
     if (o) return sgl_outcome_text(o);
     // A loop that waits for an answer would go on for ever.
-    if (++s->empty_reads == 10000) sgl_panic("\"%s\" was read 10000 times after it failed: %s", name, s->failure->error.message);
+    if (++s->empty_reads == 10000)
+        sgl_panic("\"%s\" was read 10000 times after it failed: %s", name, s->failure->error.message);
     return "";
 }
 
@@ -990,7 +995,8 @@ SGL_API const sgl_logprob *sgl_logprobs_(sgl_kept_ *kept, sgl_text_ list, size_t
     const sgl_host_logprob_ *from = sgl_keep_(kept, (void *)list.at);
     sgl_logprob *to = sgl_keep_(kept, sgl_allocate_(list.length * sizeof *to));
     for (size_t i = 0; i < list.length; i++) {
-        to[i] = (sgl_logprob){ from[i].token, sgl_keep_(kept, (char *)from[i].bytes.at), from[i].bytes.length, from[i].logprob };
+        const char *bytes = sgl_keep_(kept, (char *)from[i].bytes.at);
+        to[i] = (sgl_logprob){ from[i].token, bytes, from[i].bytes.length, from[i].logprob };
     }
     *count = list.length;
     return to;
@@ -1065,7 +1071,7 @@ SGL_API const sgl_logprob *sgl_next_tokens(sgl_state *s, uint32_t wanted, size_t
     return sgl_done_(s, &result) ? sgl_logprobs_(&s->kept, result.as.list, count) : NULL;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- the run
+// ------------------------------------------------------------------------------------------------------------- the run
 
 // Remembers why a function without a state failed; who has such a function's answer has seen it.
 SGL_API bool sgl_well_(const sgl_result_ *result) {
@@ -1111,7 +1117,7 @@ SGL_API bool sgl_accepts_images(const char *model) {
     return sgl_well_(&result) && result.as.flag;
 }
 
-// ------------------------------------------------------------------------------------------------------------------- JSON
+// ---------------------------------------------------------------------------------------------------------------- JSON
 
 struct sgl_value {
     enum { SGL_IS_NULL_, SGL_IS_BOOL_, SGL_IS_NUMBER_, SGL_IS_STRING_, SGL_IS_LIST_, SGL_IS_OBJECT_ } kind;
@@ -1140,9 +1146,9 @@ SGL_API unsigned sgl_read_hex_(sgl_reader_ *r) {
     unsigned code = 0;
     for (int i = 0; i < 4; i++) {
         char c = r->at < r->end ? *r->at++ : 0;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10) : 16;
-        if (digit == 16) { r->at = NULL; return 0; }
-        code = code * 16 + digit;
+        bool decimal = c >= '0' && c <= '9', letter = (c | 32) >= 'a' && (c | 32) <= 'f';
+        if (!decimal && !letter) { r->at = NULL; return 0; }
+        code = code * 16 + (unsigned)(decimal ? c - '0' : (c | 32) - 'a' + 10);
     }
     return code;
 }
@@ -1245,7 +1251,9 @@ SGL_API int64_t sgl_int(const sgl_value *v) { return v && v->kind == SGL_IS_NUMB
 SGL_API double sgl_float(const sgl_value *v) { return v && v->kind == SGL_IS_NUMBER_ ? v->number : 0; }
 SGL_API bool sgl_bool(const sgl_value *v) { return v && v->truth; }
 SGL_API size_t sgl_count(const sgl_value *v) { return v ? v->count : 0; }
-SGL_API const sgl_value *sgl_item(const sgl_value *v, size_t index) { return index < sgl_count(v) ? &v->items[index] : NULL; }
+SGL_API const sgl_value *sgl_item(const sgl_value *v, size_t index) {
+    return index < sgl_count(v) ? &v->items[index] : NULL;
+}
 
 SGL_API const sgl_value *sgl_at(const sgl_value *v, const char *name) {
     // The last of a name counts.
@@ -1338,7 +1346,7 @@ SGL_API void sgl_write_float(sgl_json *json, double value) {
 SGL_API void sgl_write_bool(sgl_json *json, bool value) { sgl_write_raw(json, value ? "true" : "false"); }
 SGL_API void sgl_write_null(sgl_json *json) { sgl_write_raw(json, "null"); }
 
-// ---------------------------------------------------------------------------------------------------------------- exports
+// ------------------------------------------------------------------------------------------------------------- exports
 
 SGL_API const char *sgl_type_name_(sgl_type type) {
     static const char *const names[] = { NULL, "string", "integer", "number", "boolean", "array" };

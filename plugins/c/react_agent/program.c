@@ -44,8 +44,12 @@ static const char *calculate(sgl_state *s, const char *expression) {
     if (sscanf(expression, "%lf %c %lf", &left, &operator, &right) != 3)
         return sgl_format(s, "\"%s\" cannot be computed", expression); // Cut off before its end.
     if (operator == '/' && right == 0) return "nothing can be divided by 0";
-    double result = operator == '+' ? left + right : operator == '-' ? left - right : operator == '*' ? left * right : left / right;
-    return sgl_format(s, "%.16g", result);
+    switch (operator) {
+        case '+': return sgl_format(s, "%.16g", left + right);
+        case '-': return sgl_format(s, "%.16g", left - right);
+        case '*': return sgl_format(s, "%.16g", left * right);
+        default: return sgl_format(s, "%.16g", left / right);
+    }
 }
 
 static const char *look_up(const char *name) {
