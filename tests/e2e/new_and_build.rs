@@ -46,8 +46,23 @@ fn python() {
 }
 
 #[test]
+fn js() {
+    start_build_and_run("js");
+}
+
+#[test]
+fn ts() {
+    start_build_and_run("ts");
+}
+
+#[test]
 fn c() {
     start_build_and_run("c");
+}
+
+#[test]
+fn go() {
+    start_build_and_run("go");
 }
 
 #[test]

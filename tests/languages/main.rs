@@ -24,8 +24,23 @@ macro_rules! in_every_language {
             }
 
             #[test]
+            fn js() {
+                $test("js");
+            }
+
+            #[test]
+            fn ts() {
+                $test("ts");
+            }
+
+            #[test]
             fn c() {
                 $test("c");
+            }
+
+            #[test]
+            fn go() {
+                $test("go");
             }
         }
     )*};

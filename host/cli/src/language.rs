@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::build::{c, python, rust};
+use crate::build::{c, go, js, python, rust};
 
 /// Files that are part of this binary: where each lies in a project, and its text.
 pub(crate) type Files = &'static [(&'static str, &'static str)];
@@ -36,8 +36,14 @@ pub(crate) enum Language {
     Rust,
     /// A module; `guest-sdk/python`
     Python,
+    /// A module, its types checked; `guest-sdk/js`
+    Ts,
+    /// A module; `guest-sdk/js`
+    Js,
     /// A file of C; `guest-sdk/c`
     C,
+    /// A module; `guest-sdk/go`
+    Go,
 }
 
 impl Language {
@@ -51,7 +57,10 @@ impl Language {
         match self {
             Self::Rust => "Cargo.toml",
             Self::Python => "program.py",
+            Self::Ts => "program.ts",
+            Self::Js => "program.js",
             Self::C => "program.c",
+            Self::Go => "go.mod",
         }
     }
 
@@ -60,7 +69,10 @@ impl Language {
         match self {
             Self::Rust => "src/lib.rs",
             Self::Python => "program.py",
+            Self::Ts => "program.ts",
+            Self::Js => "program.js",
             Self::C => "program.c",
+            Self::Go => "program.go",
         }
     }
 
@@ -80,7 +92,10 @@ impl Language {
         match self {
             Self::Rust => rust::TEMPLATE,
             Self::Python => python::TEMPLATE,
+            Self::Ts => js::TEMPLATE_TS,
+            Self::Js => js::TEMPLATE_JS,
             Self::C => c::TEMPLATE,
+            Self::Go => go::TEMPLATE,
         }
     }
 
@@ -89,7 +104,9 @@ impl Language {
         let own = match self {
             Self::Rust => rust::SDK,
             Self::Python => python::SDK,
+            Self::Ts | Self::Js => js::SDK,
             Self::C => c::SDK,
+            Self::Go => go::SDK,
         };
         own.iter().chain(CONTRACT)
     }
@@ -100,7 +117,10 @@ impl fmt::Display for Language {
         f.write_str(match self {
             Self::Rust => "rust",
             Self::Python => "python",
+            Self::Ts => "ts",
+            Self::Js => "js",
             Self::C => "c",
+            Self::Go => "go",
         })
     }
 }
@@ -146,6 +166,8 @@ mod tests {
         };
         check(Language::Rust, "", &["guest-sdk/rust/src", "guest-sdk/rust/macro/src", "wit"]);
         check(Language::Python, "guest-sdk/python/sglhost/", &["guest-sdk/python/sglhost"]);
+        check(Language::Js, "guest-sdk/js/sglhost/", &["guest-sdk/js/sglhost"]);
         check(Language::C, "guest-sdk/c/sglhost/", &["guest-sdk/c/sglhost"]);
+        check(Language::Go, "guest-sdk/go/", &["guest-sdk/go", "guest-sdk/go/internal/host"]);
     }
 }

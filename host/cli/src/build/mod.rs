@@ -5,13 +5,15 @@
 //! ```text
 //! Language::of(folder) ── the language's build(project) ── Built ── NAME.wasm
 //!                         tools.rs: fetches what it takes, pinned, into the cache, with the language's package client
-//!                         encode.rs: core module (C, Go) ── component
+//!                         encode.rs: core module (C, Go, JavaScript) ── component
 //! ```
 //!
 //! The user's own environment is never changed. What a tool says goes to standard error as it is.
 
 pub(crate) mod c;
 mod encode;
+pub(crate) mod go;
+pub(crate) mod js;
 pub(crate) mod python;
 pub(crate) mod rust;
 mod tools;
@@ -153,6 +155,9 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf, BuildError> {
         Language::Rust => rust::build(&project)?,
         Language::Python => python::build(&project)?,
         Language::C => c::build(&project)?,
+        Language::Js => js::build_js(&project)?,
+        Language::Ts => js::build_ts(&project)?,
+        Language::Go => go::build(&project)?,
     };
     let output = options.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", built.name)));
     fs::write(&output, &built.component).map_err(BuildError::io(&output))?;
@@ -164,7 +169,7 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf, BuildError> {
 fn sdk_of(folder: &Path, language: Language, cache: &Path) -> Result<PathBuf, BuildError> {
     let own = folder.join(SDK_FOLDER);
     // A crate's or a module's manifest says itself where its SDK is.
-    if own.is_dir() || matches!(language, Language::Rust) {
+    if own.is_dir() || matches!(language, Language::Rust | Language::Go) {
         return Ok(own);
     }
     let mut digest = Sha256::new();

@@ -1,0 +1,3 @@
+module sglhost
+
+go 1.24

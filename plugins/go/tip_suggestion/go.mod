@@ -1,0 +1,7 @@
+module tip_suggestion
+
+go 1.24
+
+require sglhost v0.0.0
+
+replace sglhost => ../../../guest-sdk/go
