@@ -49,7 +49,7 @@ python3 -m pip --version >/dev/null || {
 
 for tool in go npm; do
     command -v "$tool" >/dev/null || {
-        echo "tests/run.sh: programs in Go and JavaScript are built with go 1.26 and Node.js 20 or newer; $tool is missing" >&2
+        echo "tests/run.sh: programs in Go and JavaScript are built with Go 1.24 and Node.js 20 or newer; $tool is missing" >&2
         exit 1
     }
 done
@@ -89,6 +89,7 @@ cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 step "the SDKs on their own"
 guest-sdk/c/tests/run.sh
 (cd guest-sdk/python && python3 -m unittest discover --start-directory tests)
+guest-sdk/js/tests/run.sh
 gofmt -l guest-sdk/go plugins/go tests/languages/go | (! grep .)
 (cd guest-sdk/go && go vet ./... && go test ./...)
 

@@ -49,5 +49,5 @@ async fn nothing_else_is_there() {
     let host = Host::new().await;
     assert_eq!(host.result("surroundings").await, "[0, 0, 0]");
     let error = host.run("exit").await.result.unwrap_err().to_string();
-    assert_eq!(error, "trap: the program exited with status 1 instead of returning");
+    assert_eq!(error, "trap: the program exited with status 1 instead of returning (its output may say why)");
 }

@@ -54,6 +54,8 @@ fn every_end_is_told(language: &str) {
         "c" => vec![
             told("panic", "trap", "unreachable", "panic at program.c:"),
             told("panic", "trap", "", "the tea is cold"),
+            told("assert", "trap", "unreachable", "Assertion failed: topic == part (program.c:"),
+            told("abort", "trap", "unreachable", "abort() at program.c:"),
             told("exit", "trap", "exited with status", "exit(3) at program.c:"),
             told("trap", "trap", "unreachable", ""),
             told("recurse", "limit-exceeded", "stack", ""),

@@ -19,9 +19,12 @@ use sglhost_tests::scripted_model::ScriptedModel;
 /// Tokens that the model's memory holds.
 const SLOTS: usize = 20_000;
 
+/// A component that is built by whoever wants it first.
+type Building = OnceLock<Arc<Vec<u8>>>;
+
 /// The component of a language's program, as `sglhost build` makes it.
 pub(crate) fn component(language: &str) -> Arc<Vec<u8>> {
-    static BUILT: Mutex<Option<HashMap<String, Arc<OnceLock<Arc<Vec<u8>>>>>>> = Mutex::new(None);
+    static BUILT: Mutex<Option<HashMap<String, Arc<Building>>>> = Mutex::new(None);
     let cell = {
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(built.get_or_insert_default().entry(language.to_owned()).or_default())

@@ -33,7 +33,7 @@ async fn measure() {
     for arguments in [r#"{"attack": "nothing"}"#, r#"{"attack": "left"}"#] {
         let mut costs = Vec::with_capacity(ROUNDS);
         for round in 0..WARM_UP + ROUNDS {
-            let cost = runtime.cost(&program, arguments.to_owned()).await.unwrap();
+            let cost = runtime.cost(&program, Some(arguments.to_owned())).await.unwrap();
             if round >= WARM_UP {
                 costs.push(cost);
             }

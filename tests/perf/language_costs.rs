@@ -5,6 +5,7 @@
 //! after the measuring is over.
 //!
 //! - *compile*: from bytes to a program, with nothing in the cache; *load*: the same from the cache.
+//! - *instance*: from a program to an instance of it, median.
 //! - *first call*: from the start of a run to its first call of the model, of the first run of a process that loaded it
 //!   from the cache, and of those after it. On the way the host finds a place, makes an instance and tells events.
 //! - *idle*: what a run takes that waits for the model, beside others of the same program; pages that it shares with them
@@ -40,9 +41,9 @@ fn main() {
         }
     }
     println!(
-        "| program | KB | compile, ms | load, ms | first call of a process, ms | of a run, ms, p50 | p99 | idle, KiB |"
+        "| program | KB | compile, ms | load, ms | instance, ms | first call of a process, ms | of a run, ms, p50 | p99 | idle, KiB |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (name, component) in components {
         tokio.block_on(async {
@@ -73,11 +74,13 @@ async fn measure(component: &[u8], rounds: usize, idle: usize) -> String {
     let (program, load) = timed_load(&runtime).await;
 
     let cold = first_call(&runtime, &program).await;
-    let mut warm = Vec::new();
+    let (mut warm, mut instances) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         warm.push(first_call(&runtime, &program).await);
+        instances.push(runtime.cost(&program, None).await.unwrap().instantiate);
     }
     warm.sort();
+    instances.sort();
 
     let before = proportional_bytes();
     let mut runs: Vec<Run> = (0..idle).map(|_| start(&runtime, &program)).collect();
@@ -92,10 +95,11 @@ async fn measure(component: &[u8], rounds: usize, idle: usize) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let p99 = warm[(warm.len() - 1) * 99 / 100];
     format!(
-        "| {} | {:.0} | {:.1} | {:.1} | {:.2} | {:.2} | {} |",
+        "| {} | {:.0} | {:.1} | {:.2} | {:.1} | {:.2} | {:.2} | {} |",
         component.len().div_ceil(1000),
         ms(compile),
         ms(load),
+        ms(instances[instances.len() / 2]),
         ms(cold),
         ms(warm[warm.len() / 2]),
         ms(p99),

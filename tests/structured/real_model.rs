@@ -86,7 +86,7 @@ fn ask(engine: &EngineHandle, schema: &Value, constraint: Constraint, number: u6
     let tokenizer = &engine.models()[0].tokenizer;
     let closing = ["\"", "\"}", "\",", "\"]", "}", "]"].iter().flat_map(|text| tokenizer.encode_plain(text));
     let logit_bias = closing.map(|token| (token, CLOSING)).collect();
-    let segment = Segment { text: prompt.into(), kind: SegmentKind::Markup };
+    let segment = Segment { text: prompt, kind: SegmentKind::Markup };
     let prompt = tokenizer.encode(&[segment]);
     let temperature = if number.is_multiple_of(2) { 0.0 } else { 1.0 };
     let params =

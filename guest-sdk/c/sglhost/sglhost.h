@@ -38,11 +38,13 @@
 // Several files of a program may include this: the linker keeps one of each.
 #define SGL_API __attribute__((weak))
 
-// Options that are set replace those that are not.
+// Options that are set replace those that are not, and an argument need not say all that it could.
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Winitializer-overrides"
+#pragma clang diagnostic ignored "-Wmissing-field-initializers"
 #elif defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Woverride-init"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #endif
 
 // --------------------------------------------------------------------------------------------------------- the program
@@ -106,9 +108,11 @@ SGL_API void sgl_fail(const char *format, ...) __attribute__((format(printf, 1, 
 SGL_API _Noreturn void sgl_panic_at(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// `exit` ends the run as an error; with the line in the run's log.
+// `exit` and `abort` end the run as an error; with the line in the run's log.
 #define exit(status) sgl_exit_at(__FILE__, __LINE__, status)
 SGL_API _Noreturn void sgl_exit_at(const char *file, int line, int status);
+#define abort() sgl_abort_at(__FILE__, __LINE__)
+SGL_API _Noreturn void sgl_abort_at(const char *file, int line);
 
 // -------------------------------------------------------------------------------------------------------------- errors
 
@@ -521,6 +525,12 @@ SGL_API _Noreturn void sgl_exit_at(const char *file, int line, int status) {
     (exit)(status);
 }
 
+SGL_API _Noreturn void sgl_abort_at(const char *file, int line) {
+    fflush(stdout);
+    fprintf(stderr, "abort() at %s:%d\n", file, line);
+    (abort)();
+}
+
 // ------------------------------------------------------------------------------------------------------------ failures
 
 typedef struct sgl_failure_ {
@@ -571,7 +581,8 @@ struct sgl_outcome {
 typedef struct {
     int32_t call, stream;
     size_t owners;
-    bool finished, streams, drained;
+    // Whether it was waited for; whether its stream was asked for, told that nothing more comes, and was let go.
+    bool finished, streams, ended, drained;
     sgl_outcome outcome;
     sgl_failure_ *failure;
     char *piece;
@@ -938,6 +949,11 @@ SGL_API const sgl_value *sgl_get_json(sgl_state *s, const char *name) {
 SGL_API const char *sgl_next_piece(sgl_state *s, const char *name) {
     sgl_pending_ *pending = sgl_find_(s, name);
     if (!pending || pending->drained) return NULL;
+    if (pending->ended) {
+        sgl_host_drop_stream_(pending->stream);
+        pending->drained = true;
+        return NULL;
+    }
     if (!pending->streams) {
         sgl_result_ result = { 0 };
         sgl_host_call_text_(pending->call, &result);
@@ -957,11 +973,9 @@ SGL_API const char *sgl_next_piece(sgl_state *s, const char *name) {
         sgl_host_join_(pending->stream, 0);
         read = event[1];
     }
-    if (read >> 4 == 0) {
-        sgl_host_drop_stream_(pending->stream);
-        pending->drained = true;
-        return NULL;
-    }
+    // The last piece may come with the end, after which nothing may be read any more.
+    pending->ended = (read & 15) != 0;
+    if (read >> 4 == 0) return sgl_next_piece(s, name);
     free(pending->piece);
     return pending->piece = (char *)piece.at;
 }

@@ -132,7 +132,8 @@ FUNCTIONS(DECLARE)
 KINDS(DECLARE)
 #undef DECLARE
 
-IMPORT(LM, "[async-lower][stream-read-0][method]call.text") extern word stream_read(word stream, void *into, word count);
+IMPORT(LM, "[async-lower][stream-read-0][method]call.text")
+extern word stream_read(word stream, void *into, word count);
 IMPORT("$root", "[waitable-set-new]") extern word waitable_set_new(void);
 IMPORT("$root", "[waitable-set-wait]") extern word waitable_set_wait(word set, void *event);
 IMPORT("$root", "[waitable-join]") extern void waitable_join(word waitable, word set);
@@ -249,7 +250,8 @@ static JSValue error_of(JSContext *ctx, const struct error *error) {
 static JSValue logprob_of(JSContext *ctx, const struct logprob *logprob) {
     JSValue value = JS_NewObject(ctx);
     JS_SetPropertyStr(ctx, value, "token", JS_NewUint32(ctx, logprob->token));
-    JS_SetPropertyStr(ctx, value, "bytes", JS_NewUint8ArrayCopy(ctx, (uint8_t *)logprob->bytes.bytes, logprob->bytes.length));
+    const uint8_t *bytes = (const uint8_t *)logprob->bytes.bytes;
+    JS_SetPropertyStr(ctx, value, "bytes", JS_NewUint8ArrayCopy(ctx, bytes, logprob->bytes.length));
     JS_SetPropertyStr(ctx, value, "logprob", JS_NewFloat64(ctx, logprob->logprob));
     if (logprob->bytes.length) free(logprob->bytes.bytes);
     return value;
@@ -472,7 +474,8 @@ static void free_waiting(JSContext *ctx, struct waiting *waiting) {
 static void settle(JSContext *ctx, struct waiting *waiting, JSValue value) {
     bool failed = JS_IsException(value);
     if (failed) value = JS_GetException(ctx);
-    JSValue ignored = JS_Call(ctx, failed ? waiting->reject : waiting->resolve, JS_UNDEFINED, 1, (JSValueConst[]){value});
+    JSValue function = failed ? waiting->reject : waiting->resolve;
+    JSValue ignored = JS_Call(ctx, function, JS_UNDEFINED, 1, (JSValueConst[]){value});
     JS_FreeValue(ctx, ignored);
     JS_FreeValue(ctx, value);
     free_waiting(ctx, waiting);

@@ -2,8 +2,8 @@
 //
 // A script is an ES module that sets `globalThis.sglhostProgram` to `{ describe, run }`: `describe()` gives the
 // description, `run(arguments)` a promise of the result, both JSON. What `run` rejects with has `code`, `message` and
-// `retryable`. The contract's functions are in `globalThis.sglhostHost`. It may set `globalThis.sglhostFailure` first: a
-// function that makes such an error of an exception that the rest of it ends with.
+// `retryable`. The contract's functions are in `globalThis.sglhostHost`. It may set `globalThis.sglhostFailure` first:
+// a function that makes such an error of an exception that the rest of it ends with.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,8 @@ void *take(size_t bytes) {
     return memory;
 }
 
-__attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_t old_size, size_t align, size_t new_size) {
+__attribute__((export_name("cabi_realloc")))
+void *cabi_realloc(void *old, size_t old_size, size_t align, size_t new_size) {
     void *memory = realloc(old, new_size ? new_size : 1);
     if (!memory) __builtin_trap();
     return memory;
@@ -113,7 +114,9 @@ static JSValue rejections(JSContext *ctx, JSValueConst self, int count, JSValueC
     JS_GetLength(ctx, rejected, &length);
     for (int64_t i = 0; i < length; i += 2) {
         JSValue promise = JS_GetPropertyInt64(ctx, rejected, i);
-        if (!JS_IsUndefined(promise)) JS_SetPropertyInt64(ctx, reasons, found++, JS_GetPropertyInt64(ctx, rejected, i + 1));
+        JSValue reason = JS_GetPropertyInt64(ctx, rejected, i + 1);
+        if (!JS_IsUndefined(promise)) JS_SetPropertyInt64(ctx, reasons, found++, JS_DupValue(ctx, reason));
+        JS_FreeValue(ctx, reason);
         JS_FreeValue(ctx, promise);
     }
     return reasons;
@@ -146,8 +149,11 @@ static void start(bool may_wait) {
     context = ctx;
     JSValue global = JS_GetGlobalObject(ctx);
     JSValue host = host_functions(ctx);
-    JS_SetPropertyStr(ctx, host, "stdout", JS_NewCFunctionMagic(ctx, write_line, "stdout", 1, JS_CFUNC_generic_magic, 1));
-    JS_SetPropertyStr(ctx, host, "stderr", JS_NewCFunctionMagic(ctx, write_line, "stderr", 1, JS_CFUNC_generic_magic, 2));
+    for (int stream = 1; stream <= 2; stream++) {
+        const char *name = stream == 1 ? "stdout" : "stderr";
+        JSValue function = JS_NewCFunctionMagic(ctx, write_line, name, 1, JS_CFUNC_generic_magic, stream);
+        JS_SetPropertyStr(ctx, host, name, function);
+    }
     JS_SetPropertyStr(ctx, host, "decode", JS_NewCFunction(ctx, decode, "decode", 1));
     JS_SetPropertyStr(ctx, host, "encode", JS_NewCFunction(ctx, encode, "encode", 1));
     JS_SetPropertyStr(ctx, host, "rejections", JS_NewCFunction(ctx, rejections, "rejections", 0));

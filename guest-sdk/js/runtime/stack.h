@@ -16,6 +16,7 @@ enum { STACK_LEVEL = 128, STACK_GROUP = 160, STACK_CALL = 64 };
 #define js_check_stack_overflow(runtime, bytes)                             \
     (STACK_TAKE(__builtin_constant_p(bytes) ? STACK_LEVEL : STACK_CALL),    \
      js_check_stack_overflow_unpadded(runtime, bytes))
-#define lre_check_stack_overflow(opaque, bytes) (STACK_TAKE(STACK_GROUP), lre_check_stack_overflow_unpadded(opaque, bytes))
+#define lre_check_stack_overflow(opaque, bytes) \
+    (STACK_TAKE(STACK_GROUP), lre_check_stack_overflow_unpadded(opaque, bytes))
 
 bool lre_check_stack_overflow_unpadded(void *opaque, size_t bytes);

@@ -90,8 +90,9 @@ function check(value, schema) {
   if (schema.enum && !schema.enum.includes(value)) {
     return `must be one of ${schema.enum.map((it) => written(it)).join(", ")}, and is ${written(value)}`;
   }
-  if (schema.minimum !== undefined && value < schema.minimum) return `must be at least ${schema.minimum}, and is ${value}`;
-  if (schema.maximum !== undefined && value > schema.maximum) return `must be at most ${schema.maximum}, and is ${value}`;
+  const { minimum = -Infinity, maximum = Infinity } = schema;
+  if (value < minimum) return `must be at least ${minimum}, and is ${value}`;
+  if (value > maximum) return `must be at most ${maximum}, and is ${value}`;
   if (schema.type === "array" && schema.items) {
     for (const [index, item] of value.entries()) {
       const problem = check(item, schema.items);

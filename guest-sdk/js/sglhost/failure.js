@@ -1,4 +1,5 @@
-// How what a program threw is told: with the author's own lines, by the map that `sglhost build` puts before the script.
+// How what a program threw is told: with the author's own lines, by the map that `sglhost build` puts before the
+// script.
 import { SglError, fromHost } from "./error.js";
 import { host } from "./host.js";
 import { written } from "./written.js";

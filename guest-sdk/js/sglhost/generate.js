@@ -10,7 +10,8 @@ export const FLOAT = String.raw`-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?`;
 /** As JSON writes it; SGLang has Python's `True` and `False`. */
 export const BOOL = "true|false";
 /** A string of JSON's, with its quotes. Escapes that are half of a character (surrogates) are left out. */
-export const STRING = String.raw`"([^"\\\x00-\x1f\x7f]|\\(["\\/bfnrt]|u([0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))*"`;
+export const STRING =
+  String.raw`"([^"\\\x00-\x1f\x7f]|\\(["\\/bfnrt]|u([0-9a-cefA-CEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))*"`;
 
 const TYPES = { int: INT, float: FLOAT, bool: BOOL, string: STRING };
 

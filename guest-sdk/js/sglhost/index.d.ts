@@ -20,8 +20,8 @@
  * });
  * ```
  *
- * One rule: steps start at once and wait for nothing, and what reads a result gives a promise. So the calls of forks run
- * at the same time, whether or not the program waits for one of them first.
+ * One rule: steps start at once and wait for nothing, and what reads a result gives a promise. So the calls of forks
+ * run at the same time, whether or not the program waits for one of them first.
  */
 
 /** What JSON can hold. */
@@ -215,8 +215,8 @@ export interface SamplingOptions {
 export interface ConstraintOptions {
   /**
    * SGLang's `dtype`, but what it admits is JSON: an `"int"` of at most 18 digits, a `"float"` (a decimal number), a
-   * `"bool"` (`true` or `false`), a `"string"` between quotes. Read it with `get(name, Number)`, `get(name, Boolean)` or
-   * `getJson(name)`.
+   * `"bool"` (`true` or `false`), a `"string"` between quotes. Read it with `get(name, Number)`, `get(name, Boolean)`
+   * or `getJson(name)`.
    */
   type?: "int" | "float" | "bool" | "string";
   /**
@@ -226,15 +226,15 @@ export interface ConstraintOptions {
   regex?: string | RegExp;
   /**
    * JSON that this JSON Schema accepts, an object or JSON text: in one line, with a space after each `,` and `:`, and
-   * properties in the schema's order. A keyword that the host does not implement is the error `unsupported`, which names
-   * it. `"x-guidance": { whitespace_flexible: true }` in it leaves whitespace to the model.
+   * properties in the schema's order. A keyword that the host does not implement is the error `unsupported`, which
+   * names it. `"x-guidance": { whitespace_flexible: true }` in it leaves whitespace to the model.
    */
   jsonSchema?: string | object;
   /** What this grammar makes of `start`, in the variant of Lark's notation that the llguidance library documents. */
   lark?: string;
   /**
-   * Free text in which a trigger opens one of the tags that begin with it, and what is in a tag is constrained: calls of
-   * tools, for one. An object (or JSON text) of the form that SGLang takes:
+   * Free text in which a trigger opens one of the tags that begin with it, and what is in a tag is constrained: calls
+   * of tools, for one. An object (or JSON text) of the form that SGLang takes:
    * `{ structures: [{ begin: "<f=g>", schema: {}, end: "</f>" }], triggers: ["<f="] }`, with `regex` in place of
    * `schema` where wanted.
    */
@@ -430,8 +430,8 @@ export class State {
   /** How the call named `name` ended: its text, tokens, finish reason, log-probabilities, scores. */
   outcome(name: string): Promise<Outcome>;
   /**
-   * The pieces of the text generated as `name`, each as soon as it is there: `for await (const piece of s.stream("x"))`.
-   * At most once a call. They end where the call fails; `get` tells why.
+   * The pieces of the text generated as `name`, each as soon as it is there: `for await (const piece of
+   * s.stream("x"))`. At most once a call. They end where the call fails; `get` tells why.
    *
    * @throws SglError There is none of that name, or it was asked for before.
    */
@@ -524,4 +524,31 @@ declare global {
     trace(...values: any[]): void;
   }
   var console: Console;
+
+  /** Text as UTF-8. */
+  interface TextEncoder {
+    readonly encoding: string;
+    encode(text?: string): Uint8Array<ArrayBuffer>;
+  }
+  var TextEncoder: { prototype: TextEncoder; new (): TextEncoder };
+
+  /** Text of UTF-8; what is none is U+FFFD. */
+  interface TextDecoder {
+    readonly encoding: string;
+    decode(bytes?: ArrayBuffer | ArrayBufferView): string;
+  }
+  var TextDecoder: { prototype: TextDecoder; new (encoding?: string): TextDecoder };
+
+  /** Time since the run began, in milliseconds. */
+  interface Performance {
+    now(): number;
+  }
+  var performance: Performance;
+
+  /** Calls a function when all that runs now has waited or ended. */
+  function queueMicrotask(callback: () => void): void;
+  /** Text of Base64. */
+  function atob(data: string): string;
+  /** Base64 of text whose characters are bytes. */
+  function btoa(data: string): string;
 }

@@ -49,6 +49,6 @@ export function* partsOf(content) {
     else if (typeof part === "string" || part instanceof Part || part instanceof Gen) yield part;
     else if (Array.isArray(part)) yield* partsOf(part);
     else if (part instanceof Promise) throw new TypeError("a promise cannot be appended: await it first");
-    else throw new TypeError(`${written(part)} cannot be appended: it is neither text nor made by gen, user and the like`);
+    else throw new TypeError(`${written(part)} cannot be appended: it is no text, nor made by gen, user and the like`);
   }
 }

@@ -216,8 +216,8 @@ export class State {
     }
   }
 
-  outcome(name) {
-    return this.#ended(this.#find(name), new SglError(""));
+  async outcome(name) {
+    return await this.#ended(this.#find(name), new SglError(""));
   }
 
   async get(name, read) {

@@ -21,7 +21,8 @@ export function written(value, depth = 0) {
   if (value instanceof Date || value instanceof RegExp) return String(value);
   if (depth >= DEPTH_MAX) return Array.isArray(value) ? "[…]" : "{…}";
   const inner = (it) => written(it, depth + 1);
-  if (value instanceof Map) return `Map {${Array.from(value, ([key, it]) => `${inner(key)} => ${inner(it)}`).join(", ")}}`;
+  const pair = ([key, it]) => `${inner(key)} => ${inner(it)}`;
+  if (value instanceof Map) return `Map {${Array.from(value, pair).join(", ")}}`;
   if (value instanceof Set) return `Set {${Array.from(value, inner).join(", ")}}`;
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return `[${Array.from(value, inner).join(", ")}]`;
   return `{${Object.entries(value)

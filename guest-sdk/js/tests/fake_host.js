@@ -1,5 +1,5 @@
-// The runtime's side of the contract for tests on Node.js: contexts that remember their text, and calls that say what the
-// test has told them to, when it tells them to. Loaded before the SDK.
+// The runtime's side of the contract for tests on Node.js: contexts that remember their text, and calls that say what
+// the test has told them to, when it tells them to. Loaded before the SDK.
 
 /** A call: the test ends it. */
 export class Call {
@@ -40,8 +40,8 @@ begin();
 const invalid = (message) => ({ code: "invalid", message, retryable: false });
 const setter = (name) => (options, ...value) => void (options[name] ??= []).push(value.length === 1 ? value[0] : value);
 const OPTIONS =
-  "Name MaxTokens MinTokens Temperature TopP TopK MinP FrequencyPenalty PresencePenalty RepetitionPenalty Stop StopToken " +
-  "StopRegex NoStopTrim SkipSpecialTokens IgnoreEos Seed LogitBias Constrain TopLogprobs ChoicesMethod";
+  "Name MaxTokens MinTokens Temperature TopP TopK MinP FrequencyPenalty PresencePenalty RepetitionPenalty Stop " +
+  "StopToken StopRegex NoStopTrim SkipSpecialTokens IgnoreEos Seed LogitBias Constrain TopLogprobs ChoicesMethod";
 const CONSTRAINTS = "Regex Choices JsonSchema Lark StructuralTag";
 
 function start(context, options, choices) {

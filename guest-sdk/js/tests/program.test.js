@@ -125,7 +125,9 @@ test("lines are told as the author has them", async () => {
     ],
   });
   const error = new TypeError("no number");
-  error.stack = "    at get (script.js:3:1)\n    at inner (script.js:12:9)\n    at run (script.js:10:5)\n    at script.js:15\n";
+  error.stack =
+    "    at get (script.js:3:1)\n    at inner (script.js:12:9)\n" +
+    "    at run (script.js:10:5)\n    at script.js:15\n";
   program({
     name: "p",
     run() {

@@ -31,7 +31,8 @@ export const typed = program({
 
     s.user`About ${topic}, ${count} times.`.append(user("more"), role("tool", 42), [words]);
     s.assistant("Tip: ", gen("tip", { maxTokens: 256, stop: "\n\n", stopRegex: /a+/, seed: 1n, logitBias: { 7: -1 } }));
-    s.append(gen("p", { jsonSchema: { type: "object" } }), select("c", ["a", "b"], { choicesMethod: "greedy-token-selection" }));
+    s.append(gen("p", { jsonSchema: { type: "object" } }));
+    s.append(select("c", ["a", "b"], { choicesMethod: "greedy-token-selection" }));
     s.append(image(new Uint8Array()));
     // @ts-expect-error: the option is `maxTokens`.
     gen("x", { max_tokens: 1 });

@@ -24,12 +24,13 @@ pub struct RunCost {
     pub teardown: Duration,
 }
 
-/// Runs a program as a run does, without events and without a place of its own, and times the steps.
+/// Runs a program as a run does, without events and without a place of its own, and times the steps. Without arguments
+/// it is not called.
 pub(crate) async fn probe(
     sandbox: &Sandbox,
     program: &Program,
     limits: RunLimits,
-    arguments: String,
+    arguments: Option<String>,
 ) -> Result<RunCost, Error> {
     // Nobody reads; there is room for what a program that calls no model has to tell.
     let (events, _unread) = mpsc::channel(16);
@@ -50,8 +51,13 @@ pub(crate) async fn probe(
     let end = |error: wasmtime::Error| end_of(&error, stack, run.ledger.limits());
     let program = meter.charge(program.pre().instantiate_async(&mut store)).await.map_err(end)?;
     let instantiated = sandbox.clock.monotonic();
-    let call = store.run_concurrent(async |accessor| program.call_run_program(accessor, arguments).await);
-    let result = meter.charge(call).await.and_then(|result| result).map_err(end)?;
+    let result = match arguments {
+        Some(arguments) => {
+            let call = store.run_concurrent(async |accessor| program.call_run_program(accessor, arguments).await);
+            meter.charge(call).await.and_then(|result| result).map_err(end)?
+        }
+        None => Ok(String::new()),
+    };
     let called = sandbox.clock.monotonic();
     run.stop.cancel();
     drop((store, ticking));

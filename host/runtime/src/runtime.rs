@@ -116,11 +116,12 @@ impl Runtime {
         self.0.config.guests.as_ref()
     }
 
-    /// What a run of the program costs besides its work. The program must end without calling a model.
+    /// What a run of the program costs besides its work: a program that ends without calling a model, or, without
+    /// arguments, any, which is then instantiated and not called.
     ///
     /// # Errors
     /// What ended the program early.
-    pub async fn cost(&self, program: &Program, arguments: String) -> Result<RunCost, Error> {
+    pub async fn cost(&self, program: &Program, arguments: Option<String>) -> Result<RunCost, Error> {
         probe::probe(&self.0.sandbox, program, self.0.config.run_limits.clone(), arguments).await
     }
 

@@ -153,12 +153,13 @@ pub(crate) async fn describe(
         pending_calls_max: 0,
         tokens_max: 0,
         emitted_bytes_max: 0,
-        log_bytes_max: 0,
+        log_bytes_max: DESCRIBE_LOG_BYTES_MAX,
         ..limits.clone()
     };
     let wall_deadline = limits.wall_deadline;
-    // What it logs is dropped: there is no run whose event it could be.
-    let (events, _dropped) = mpsc::channel(1);
+    // There is no run whose events these could be. What it logs tells why it failed, if it does.
+    let (events, mut said) = mpsc::channel(1);
+    let mut log = String::new();
     let instance = NewInstance {
         id: RunId(0),
         tenant: TenantId::local(),
@@ -184,11 +185,37 @@ pub(crate) async fn describe(
         result = meter.charge(described) => {
             result.map_err(|error| end_of(&error, sandbox.stack_max_bytes, run.ledger.limits()))
         }
+        () = listen(&mut said, &mut log) => Err(Error::unavailable("its output is gone")),
     };
     run.stop.cancel();
     drop((store, ticking));
-    result.map_err(RuntimeError::Describe)
+    // Others may hold the sending end still: what is there is all.
+    while let Ok(event) = said.try_recv() {
+        note(&event, &mut log);
+    }
+    result.map_err(|mut error| {
+        if !log.trim().is_empty() {
+            error.message += &format!("; its output:\n{}", log.trim_end());
+        }
+        RuntimeError::Describe(error)
+    })
 }
+
+/// Takes what a program logs, until it is gone.
+async fn listen(events: &mut mpsc::Receiver<Event>, log: &mut String) {
+    while let Some(event) = events.recv().await {
+        note(&event, log);
+    }
+}
+
+fn note(event: &Event, log: &mut String) {
+    if let Event::Log { text, .. } = event {
+        *log += text;
+    }
+}
+
+/// Of what a program logs while it describes itself, so much is told.
+const DESCRIBE_LOG_BYTES_MAX: u64 = 4 << 10;
 
 /// What a store is made of.
 pub(crate) struct NewInstance {
@@ -293,7 +320,10 @@ pub(crate) fn end_of(error: &wasmtime::Error, stack_max_bytes: usize, limits: &R
         return error.clone();
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return Error::new(ErrorCode::Trap, format!("the program exited with status {status} instead of returning"));
+        return Error::new(
+            ErrorCode::Trap,
+            format!("the program exited with status {status} instead of returning (its output may say why)"),
+        );
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Error::unavailable(format!("no room in the pool of instances: {}", error.root_cause()));

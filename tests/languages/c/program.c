@@ -1,4 +1,5 @@
 // Calls every function of the contract and says what came of it; `../README.md` says how.
+#include <assert.h>
 #include <sglhost.h>
 
 static const char SCHEMA[] = "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\", \"minimum\": 1, \"maximum\": 9}}, "
@@ -370,6 +371,8 @@ SGL_PROGRAM(every_function, "Calls every function of the contract.",
     if (!strcmp(part, "unread")) { sgl_gen(s, "unread", .top_p = 2); return; }
     if (!strcmp(part, "own error")) { sgl_fail("no %s left", topic); return; }
     if (!strcmp(part, "panic")) sgl_panic("the %s is cold", topic);
+    if (!strcmp(part, "assert")) assert(topic == part);
+    if (!strcmp(part, "abort")) abort();
     if (!strcmp(part, "exit")) exit(3);
     if (!strcmp(part, "trap")) __builtin_trap();
     if (!strcmp(part, "recurse")) { sgl_write_int(result, recurse(1)); return; }

@@ -1,6 +1,6 @@
 // Package host is the contract of wit/ as Go: what a program asks of its host, and what it exports to it.
 //
-// In a component it is carried out by imports (wasm_wasip1.go), in tests by whatever [Use] is given. Everything is
+// In a component it is carried out by imports (component_wasip1.go), in tests by whatever [Use] is given. Everything is
 // blocking. That costs no overlap: the host starts a call at once, and a program waits only where it reads a result.
 //
 // Not here: names of results, sticky errors, the lifetime of handles. Those are package sglhost's.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// What a script is given to tell its author's lines by: `{"files": […], "runs": [[line, file, line of the file], …]}`.
+/// What a script is given to tell its author's lines by:
+/// `{"files": […], "runs": [[line, file, line of the file], …]}`.
 /// Lines count from 1. A run holds until the next begins, line by line.
 ///
 /// `before` lines come before the bundle in the script; `name` is asked how people know a source.

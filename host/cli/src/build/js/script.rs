@@ -1,4 +1,5 @@
-//! Puts a script into the runtime's module, behind all that is in its memory: `guest-sdk/js/runtime/main.c` looks there.
+//! Puts a script into the runtime's module, behind all that is in its memory: `guest-sdk/js/runtime/main.c` looks
+//! there.
 
 /// By what the runtime's own place for it is found: the address and the length of the script follow.
 const MARK: &[u8] = b"sglhost:script1\0";
