@@ -177,7 +177,7 @@ static void start(bool may_wait) {
     program = program_failed ? JS_GetException(ctx) : JS_GetPropertyStr(ctx, global, "sglhostProgram");
     if (!program_failed && !JS_IsObject(program)) {
         program_failed = true;
-        JS_ThrowTypeError(ctx, "the script sets no sglhostProgram");
+        JS_ThrowTypeError(ctx, "it makes no program: export default program({ name, run })");
         program = JS_GetException(ctx);
     }
     JS_FreeValue(ctx, global);

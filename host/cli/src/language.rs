@@ -28,21 +28,15 @@ pub(crate) const CONTRACT: Files = &[
     ("wit/types.wit", include_str!("../../../wit/types.wit")),
 ];
 
-/// A language.
+/// A language. One whose file may be made of another's comes first: `program.js` of `program.ts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Language {
-    /// A crate; `guest-sdk/rust`
     #[default]
     Rust,
-    /// A module; `guest-sdk/python`
     Python,
-    /// A module, its types checked; `guest-sdk/js`
     Ts,
-    /// A module; `guest-sdk/js`
     Js,
-    /// A file of C; `guest-sdk/c`
     C,
-    /// A module; `guest-sdk/go`
     Go,
 }
 
