@@ -8,6 +8,7 @@ mod errors;
 mod events;
 mod hub;
 mod inspect;
+mod languages;
 mod models;
 mod new_and_build;
 mod output;
