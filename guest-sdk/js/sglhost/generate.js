@@ -139,6 +139,11 @@ const CONSTRAINTS = {
 export class Gen {
   #setters = [];
 
+  /** Text joined to it with `+` would be "[object Object]". */
+  [Symbol.toPrimitive]() {
+    throw new TypeError("text and what is generated are not joined with +: give both, as in s.assistant(\"Tip: \", gen(\"tip\"))");
+  }
+
   constructor(name, { choices, ...options }) {
     this.name = name === undefined || name === null ? "" : text("the name", name);
     this.choices = choices === undefined ? undefined : list("choices", choices);

@@ -35,7 +35,11 @@ async function execute({ arguments: declared, run }, json) {
 function toJson(result) {
   let json;
   try {
-    json = JSON.stringify(result === undefined ? null : result);
+    json = JSON.stringify(result === undefined ? null : result, (key, value) => {
+      // It would be written as {}.
+      if (value instanceof Promise) throw new TypeError(`${key || "it"} is a promise: await it first`);
+      return value;
+    });
   } catch (error) {
     throw new SglError(`the result cannot be written as JSON: ${error.message}`);
   }

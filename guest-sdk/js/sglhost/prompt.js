@@ -8,6 +8,11 @@ export class Part {
     this.step = step;
     this.value = value;
   }
+
+  /** Text joined to it with `+` would be "[object Object]". */
+  [Symbol.toPrimitive]() {
+    throw new TypeError("steps are not joined with +: give one after the other, as in s.append(system(\"…\"), user(\"…\"))");
+  }
 }
 
 /** What is given as s.user`Tips on ${topic}.`, texts first, in its order. */

@@ -38,6 +38,9 @@ test("what is appended arrives in order, whatever way it is written", async () =
   assert.throws(() => s.append(undefined), { name: "TypeError", message: /undefined cannot be appended/ });
   assert.throws(() => s.append(s.text()), { name: "TypeError", message: /await it first/ });
   assert.throws(() => image([1]), TypeError);
+  // As one would in Python.
+  assert.throws(() => s.append("a" + gen("x")), { name: "TypeError", message: /not joined with \+/ });
+  assert.throws(() => s.append(system("a")[0] + "b"), { name: "TypeError", message: /not joined with \+/ });
 });
 
 test("nothing waits until it is read, and forks are independent", async () => {

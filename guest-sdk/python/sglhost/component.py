@@ -125,8 +125,13 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
             said = f": {error.code}" if isinstance(error.code, str) else ""
             ended = SglError(f"the program exits with code {_exit_code(error)}{said}{place}")
             raise _host.to_host(ended) from None
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             _log(error)
+            # Of a task group with one failure that failure is what happened.
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            if isinstance(error, SglError):
+                raise _host.to_host(error) from None
             said = f"{type(error).__name__}: {error}".removesuffix(": ")
             if isinstance(error, ModuleNotFoundError):
                 said += ": a run can read no files, so import it at the top of program.py"
@@ -143,7 +148,9 @@ def _to_json(result: Any) -> str:
         SglError: It has no JSON form.
     """
     try:
-        return json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()  # Half a character (a lone surrogate) is in no text.
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise SglError(f"the result cannot be written as JSON: {error}") from None
 

@@ -77,6 +77,13 @@ class Ends(TestCase):
     def test_a_result_that_is_no_json_is_told(self):
         self.assertIn("program: the result cannot be written as JSON: Object of type set", self.end("set")[0])
         self.assertIn("program: the result cannot be written as JSON: Out of range float", self.end("infinite")[0])
+        self.assertIn("program: the result cannot be written as JSON: 'utf-8' codec can't", self.end("half")[0])
+
+    def test_what_is_no_exception_of_programs_is_told(self):
+        self.assertIn("program: KeyboardInterrupt (program.py:", self.end("interrupt")[0])
+
+    def test_of_a_group_with_one_failure_that_is_told(self):
+        self.assertEqual(self.end("group")[0], "program: no tea left")
 
     def test_endless_recursion_is_told(self):
         end, log = self.end("recurse")

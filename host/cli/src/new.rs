@@ -37,6 +37,9 @@ pub(crate) enum NewError {
     /// Not a name for a crate and a function.
     #[error("{0:?} cannot be a program's name: use lower-case letters, digits and `_`, a letter first")]
     Name(String),
+    /// A name that means something else.
+    #[error("{0:?} cannot be a program's name: it is a word of a language, or of the SDKs; try {0}_program")]
+    Reserved(String),
     /// There is something already.
     #[error("{0} exists and is not empty")]
     Exists(PathBuf),
@@ -85,9 +88,14 @@ fn check_name(name: &str) -> Result<(), NewError> {
         typeof union unsafe unsigned unsized use user var virtual void volatile while with yield";
     let good = name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && RESERVED.split_whitespace().all(|word| word != name);
-    if good { Ok(()) } else { Err(NewError::Name(name.to_owned())) }
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if !good {
+        return Err(NewError::Name(name.to_owned()));
+    }
+    if RESERVED.split_whitespace().any(|word| word == name) {
+        return Err(NewError::Reserved(name.to_owned()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -39,9 +39,16 @@ impl std::fmt::Display for Pip {
     }
 }
 
-/// The end of its output, errors alone if it has any.
+/// The end of a package client's output, errors alone if it has any: pip's, with why it could not connect, or npm's.
 pub(crate) fn last_lines(output: &str) -> String {
-    let errors: Vec<&str> = output.lines().filter(|line| line.starts_with("ERROR:")).collect();
+    let tells = |line: &&str| {
+        line.starts_with("ERROR:")
+            || ["npm error code ", "npm error errno ", "npm error request to "]
+                .iter()
+                .any(|start| line.starts_with(start))
+    };
+    let mut errors: Vec<&str> = output.lines().filter(tells).collect();
+    errors.extend(output.lines().rfind(|line| line.starts_with("WARNING: Retrying")).filter(|_| !errors.is_empty()));
     let lines = if errors.is_empty() { output.lines().filter(|line| !line.is_empty()).collect() } else { errors };
     let start = lines.len().saturating_sub(ERROR_LINES_MAX);
     lines[start..].iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")

@@ -40,6 +40,12 @@ def ends(s, how: str):
         import textwrap
 
         textwrap.wrap("tea", 0)
+    if how == "half":
+        return "\ud800"
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    if how == "group":
+        raise ExceptionGroup("of tasks", [SglError("no tea left")])
     return s
 
 

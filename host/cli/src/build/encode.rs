@@ -56,7 +56,10 @@ fn push(resolve: &mut Resolve, files: SourceMap) -> Result<PackageId, BuildError
 
 /// With all its causes, where it has some.
 fn failed(error: impl Display) -> BuildError {
-    BuildError::Encode(format!("{error:#}"))
+    let error = format!("{error:#}");
+    let no_program = error.contains("`run-program`") || error.contains("`describe`");
+    let hint = if no_program { "it makes no program with the SDK; " } else { "" };
+    BuildError::Encode(format!("{hint}{error}"))
 }
 
 #[cfg(test)]

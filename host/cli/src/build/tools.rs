@@ -65,6 +65,7 @@ impl Tools {
         self.fetch(name, version, |folder| {
             let mut command = Command::new("npm");
             command.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--no-save", "--loglevel=error"]);
+            command.args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=15000"]);
             command.arg("--prefix").arg(folder).args(packages);
             Ok(command)
         })

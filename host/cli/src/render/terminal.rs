@@ -34,14 +34,19 @@ pub(crate) struct Terminal<O, E> {
     lanes: Lanes,
     screen: Screen,
     at_line_start: bool,
+    /// The beginning of a line that the program has not ended yet.
+    log: String,
     /// Something was written to standard output.
     written: bool,
 }
 
+/// A longer line of a program's log is shown in parts.
+const LOG_LINE_BYTES_MAX: usize = 64 << 10;
+
 impl<O: Write, E: Write> Terminal<O, E> {
     /// Writes text to `output` and messages to `error`.
     pub(crate) fn new(output: O, error: E, screen: Screen) -> Self {
-        Self { output, error, lanes: Lanes::default(), screen, at_line_start: true, written: false }
+        Self { output, error, lanes: Lanes::default(), screen, at_line_start: true, log: String::new(), written: false }
     }
 
     /// Shows what an event adds.
@@ -55,16 +60,35 @@ impl<O: Write, E: Write> Terminal<O, E> {
         }
         match event {
             Event::Emit { channel, data } => self.message(&format!("{channel}: {data}")),
-            Event::Log { stream: LogStream::Stdout | LogStream::Stderr, text } => {
-                self.message(text.trim_end_matches('\n'))
-            }
+            Event::Log { stream: LogStream::Stdout | LogStream::Stderr, text } => self.log(text),
             Event::RunFinished { result: Ok(result), .. } if result != "null" => {
+                self.end_log()?;
                 self.piece(&Piece { tone: Tone::Label, text: "result".to_owned() })?;
                 self.line(result)
             }
-            Event::RunFinished { .. } => self.end_line(),
+            Event::RunFinished { .. } => {
+                self.end_log()?;
+                self.end_line()
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Shows whole lines of what the program logs: languages write in pieces.
+    fn log(&mut self, text: &str) -> io::Result<()> {
+        self.log += text;
+        if let Some(end) = self.log.rfind('\n') {
+            let rest = self.log.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.log, rest);
+            self.message(lines.trim_end_matches('\n'))?;
+        }
+        if self.log.len() > LOG_LINE_BYTES_MAX { self.end_log() } else { Ok(()) }
+    }
+
+    /// Shows the line that the program has not ended.
+    fn end_log(&mut self) -> io::Result<()> {
+        let rest = std::mem::take(&mut self.log);
+        if rest.is_empty() { Ok(()) } else { self.message(&rest) }
     }
 
     /// Writes a line of its own to standard output.
@@ -146,6 +170,15 @@ mod tests {
             Event::CallDelta { call, context, text: "lo".to_owned() },
             Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default(), cpu_time_us: 0 },
         ]
+    }
+
+    /// Languages write a line in pieces.
+    #[test]
+    fn a_line_of_the_log_is_shown_whole() {
+        let log = |text: &str| Event::Log { stream: LogStream::Stderr, text: text.to_owned() };
+        let end = Event::RunFinished { result: Ok("null".to_owned()), usage: Usage::default(), cpu_time_us: 0 };
+        let events = [log("pan"), log("ic: "), log("no\nway"), log("\n"), log("\nlast"), end];
+        check_events(&events, PIPES, "", "panic: no\nway\n\nlast\n");
     }
 
     const PIPES: Screen = Screen { color: false, output: false, error: false };
