@@ -1,7 +1,7 @@
 """A test of the SDK over a host that is not there; `fake_host/README.md`."""
 
-import gc
 import asyncio
+import gc
 import sys
 import unittest
 from pathlib import Path
