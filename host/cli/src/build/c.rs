@@ -42,16 +42,16 @@ pub(super) fn build(project: &Project<'_>) -> Result<Built, BuildError> {
         None => zig::cc(project)?,
     };
     let module = project.scratch.path().join("program.wasm");
-    // A library that is called, not a program that runs once; lines of messages are the sources' own.
+    // A library that is called, not a program that runs once, with as much stack as the host gives.
     command
         .args(["-mexec-model=reactor", "-Oz", "-Wall", "-Wextra", "-s", "-Wl,-z,stack-size=1048576", "-I"])
         .arg(&project.sdk);
     // What is optimized has no `assert` for zig, unless it is told; an author's own `#define NDEBUG` still counts.
     command.arg("-UNDEBUG");
-    // Nor is the SDK's, wherever it lies.
-    command.arg(format!("-ffile-prefix-map={}/=", project.sdk.display()));
     // Sources by name, so that a message tells a line of `program.c` and no path of this machine.
     command.current_dir(project.folder).args(sources.iter().filter_map(|path| path.file_name()));
+    // Nor is the SDK's, wherever it lies.
+    command.arg(format!("-ffile-prefix-map={}/=", project.sdk.display()));
     tools::run(command.arg("-o").arg(&module), "the C compiler", COMPILER_MISSING)?;
     let module = fs::read(&module).map_err(BuildError::io(&module))?;
     Ok(Built { component: encode(&module, World::Contract)?, name: project.name.clone() })

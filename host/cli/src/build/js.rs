@@ -117,7 +117,7 @@ fn check_types(project: &Project<'_>) -> Result<(), BuildError> {
 
 /// A program that an npm package brings.
 fn npm_tool(project: &Project<'_>, (package, version): (&str, &str), program: &str) -> Result<Command, BuildError> {
-    let folder = project.tools.npm_packages(package, version, &[&format!("{package}@{version}")])?;
+    let folder = project.tools.npm_package(package, version)?;
     let name = if cfg!(windows) { format!("{program}.cmd") } else { program.to_owned() };
     Ok(Command::new(folder.join("node_modules").join(".bin").join(name)))
 }

@@ -56,17 +56,16 @@ impl Tools {
         })
     }
 
-    /// Packages of npm with what they depend on, each as `NAME@VERSION`: a folder that holds `node_modules`. `name` and
-    /// `version` are of the set.
+    /// A package of npm at a version, with what it depends on: a folder that holds `node_modules`.
     ///
     /// # Errors
-    /// There is no npm, or it cannot fetch them.
-    pub(super) fn npm_packages(&self, name: &str, version: &str, packages: &[&str]) -> Result<PathBuf, BuildError> {
-        self.fetch(name, version, |folder| {
+    /// There is no npm, or it cannot fetch the package.
+    pub(super) fn npm_package(&self, package: &str, version: &str) -> Result<PathBuf, BuildError> {
+        self.fetch(package, version, |folder| {
             let mut command = Command::new("npm");
             command.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--no-save", "--loglevel=error"]);
             command.args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=15000"]);
-            command.arg("--prefix").arg(folder).args(packages);
+            command.arg("--prefix").arg(folder).arg(format!("{package}@{version}"));
             Ok(command)
         })
     }
